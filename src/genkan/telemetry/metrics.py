@@ -1,0 +1,41 @@
+"""Every metric: its name, unit, labels and buckets.
+
+BentoML collects the values of all processes in files and shows them together on ``GET /metrics``.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from genkan.engine.engine import EngineStatistics
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class HttpMetrics:
+    """Requests as clients see them. Labels are bounded: ``path`` is a known path or "other"."""
+
+    def __init__(self) -> None:
+        self._seconds = Histogram(
+            "genkan_request_seconds", "Time from a request's headers to the end of its answer", ["path"], buckets=_SECONDS
+        )
+        self._requests = Counter("genkan_requests", "Requests answered", ["path", "status"])
+
+    def finished(self, path: str, status: int, seconds: float) -> None:
+        self._seconds.labels(path).observe(seconds)
+        self._requests.labels(path, str(status)).inc()
+
+
+class EngineMetrics:
+    """What the engine does now. One process writes them, so the newest value is the value."""
+
+    def __init__(self) -> None:
+        mode = "mostrecent"
+        self._running = Gauge("genkan_engine_running_sequences", "Sequences in generation", multiprocess_mode=mode)
+        self._waiting = Gauge("genkan_engine_waiting_sequences", "Sequences in the queue", multiprocess_mode=mode)
+        self._tokens = Counter("genkan_engine_generated_tokens", "Tokens generated")
+        self._counted_tokens = 0
+
+    def changed(self, statistics: EngineStatistics) -> None:
+        self._running.set(statistics.running)
+        self._waiting.set(statistics.waiting)
+        self._tokens.inc(statistics.generated_tokens - self._counted_tokens)
+        self._counted_tokens = statistics.generated_tokens

@@ -1,0 +1,1 @@
+"""Whatever can answer a generation request, behind one protocol."""

@@ -1,0 +1,234 @@
+"""The requests that generate text: a typed view of what policy needs, beside the raw body.
+
+A body is parsed once. Fields that genkan reads are checked here, for every upstream alike, against the ranges of
+OpenAI's API reference; fields it does not know stay in ``raw`` and reach the upstream untouched.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from genkan.errors import InvalidRequest
+from genkan.wire.extras import Extras, read_extras
+from genkan.wire.fields import Fields, wrong_type
+from genkan.wire.strict_json import parse_object
+
+MAX_STOPS = 4
+MAX_STOP_CHARS = 256
+MAX_TOKENS = 2**31 - 1
+MAX_MODEL_CHARS = 256
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to choose tokens and when to end; ``None`` is "the model's default"."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One request for generated text.
+
+    ``raw`` is the whole body as it came, extras included, and is never changed.
+    """
+
+    path: ClassVar[str]
+
+    model: str
+    stream: bool
+    include_usage: bool
+    sampling: Sampling
+    extras: Extras
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(GenerationRequest):
+    """A body of ``POST /v1/chat/completions``; ``messages`` are checked objects of ``raw``."""
+
+    path: ClassVar[str] = "/v1/chat/completions"
+
+    messages: list[dict[str, Any]]
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Raises InvalidRequest naming the field that is wrong. Cost: one JSON parse, one pass over the messages."""
+        return cls.from_object(parse_object(body))
+
+    @classmethod
+    def from_object(cls, raw: dict[str, Any]) -> Self:
+        fields = Fields(raw)
+        view = _common(fields, raw)
+        max_tokens = fields.integer("max_completion_tokens", low=1, high=MAX_TOKENS)
+        if max_tokens is None:
+            max_tokens = fields.integer("max_tokens", low=1, high=MAX_TOKENS)
+        elif fields.integer("max_tokens", low=1, high=MAX_TOKENS) not in (None, max_tokens):
+            raise InvalidRequest("'max_tokens' and 'max_completion_tokens' contradict each other.", param="max_tokens")
+        fields.boolean("logprobs")
+        fields.integer("top_logprobs", low=0, high=20)
+        return cls(messages=_messages(fields), sampling=_sampling(fields, max_tokens), **view)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest(GenerationRequest):
+    """A body of ``POST /v1/completions``; ``prompts`` are texts or lists of token ids, one or more."""
+
+    path: ClassVar[str] = "/v1/completions"
+
+    prompts: list[str] | list[list[int]]
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Raises InvalidRequest naming the field that is wrong."""
+        return cls.from_object(parse_object(body))
+
+    @classmethod
+    def from_object(cls, raw: dict[str, Any]) -> Self:
+        fields = Fields(raw)
+        view = _common(fields, raw)
+        max_tokens = fields.integer("max_tokens", low=1, high=MAX_TOKENS)
+        fields.integer("logprobs", low=0, high=20)
+        fields.integer("best_of", low=1, high=20)
+        fields.boolean("echo")
+        fields.string("suffix")
+        return cls(prompts=_prompts(fields.require("prompt")), sampling=_sampling(fields, max_tokens), **view)
+
+
+def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:
+    fields.require("model")
+    model = fields.string("model", max_chars=MAX_MODEL_CHARS)
+    stream = fields.boolean("stream") or False
+    return {
+        "model": model,
+        "stream": stream,
+        "include_usage": _include_usage(fields, stream),
+        "extras": read_extras(raw),
+        "raw": raw,
+    }
+
+
+def _include_usage(fields: Fields, stream: bool) -> bool:
+    options = fields.object("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise InvalidRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
+    options.boolean("include_obfuscation")
+    return options.boolean("include_usage") or False
+
+
+def _sampling(fields: Fields, max_tokens: int | None) -> Sampling:
+    fields.number("presence_penalty", low=-2, high=2)
+    fields.number("frequency_penalty", low=-2, high=2)
+    _check_logit_bias(fields)
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=fields.number("temperature", low=0, high=2),
+        top_p=fields.number("top_p", low=0, high=1, above_low=True),
+        seed=fields.integer("seed", low=-(2**63), high=2**63 - 1),
+        stop=_stop(fields.raw("stop")),
+        n=fields.integer("n", low=1, high=128) or 1,
+    )
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    stops = [value] if type(value) is str else value
+    if type(stops) is not list:
+        raise wrong_type("stop", "a string or a list of strings", value)
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequest(f"'stop' must have at most {MAX_STOPS} entries; given: {len(stops)}.", param="stop")
+    for index, stop in enumerate(stops):
+        path = "stop" if stops is not value else f"stop[{index}]"
+        if type(stop) is not str:
+            raise wrong_type(path, "a string", stop)
+        if not 1 <= len(stop) <= MAX_STOP_CHARS:
+            raise InvalidRequest(f"'{path}' must have 1 to {MAX_STOP_CHARS} characters; given: {len(stop)}.", param=path)
+    return tuple(stops)
+
+
+def _check_logit_bias(fields: Fields) -> None:
+    bias = fields.object("logit_bias")
+    if bias is None:
+        return
+    entries = fields.raw("logit_bias")
+    if len(entries) > 300:
+        raise InvalidRequest(f"'logit_bias' must have at most 300 entries; given: {len(entries)}.", param="logit_bias")
+    for token in entries:
+        if not token.isdecimal():
+            raise InvalidRequest("'logit_bias' keys must be token ids.", param="logit_bias")
+        bias.number(token, low=-100, high=100)
+
+
+def _messages(fields: Fields) -> list[dict[str, Any]]:
+    fields.require("messages")
+    messages = fields.list("messages") or []
+    if not messages:
+        raise InvalidRequest("'messages' must have at least one message.", param="messages")
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]")
+    return messages
+
+
+def _check_message(message: Any, path: str) -> None:
+    if type(message) is not dict:
+        raise wrong_type(path, "an object", message)
+    fields = Fields(message, path)
+    fields.require("role")
+    role = fields.choice("role", ROLES)
+    fields.string("name")
+    content = message.get("content")
+    if type(content) is list:
+        _check_parts(content, f"{path}.content")
+    elif type(content) is not str and not (content is None and role in ("assistant", "function")):
+        raise wrong_type(f"{path}.content", "a string or a list of parts", content)
+
+
+def _check_parts(parts: list[Any], path: str) -> None:
+    if not parts:
+        raise InvalidRequest(f"'{path}' must have at least one part.", param=path)
+    for index, part in enumerate(parts):
+        if type(part) is not dict:
+            raise wrong_type(f"{path}[{index}]", "an object", part)
+        fields = Fields(part, f"{path}[{index}]")
+        fields.require("type")
+        if fields.string("type") == "text":
+            fields.string("text")
+            fields.require("text")
+
+
+def _prompts(prompt: Any) -> list[str] | list[list[int]]:
+    if type(prompt) is str:
+        return [prompt]
+    if type(prompt) is not list:
+        raise wrong_type("prompt", "a string, a list of strings or a list of token ids", prompt)
+    if not prompt:
+        raise InvalidRequest("'prompt' must not be empty.", param="prompt")
+    if type(prompt[0]) is int:
+        return [_token_ids(prompt, "prompt")]
+    if type(prompt[0]) is list:
+        return [_token_ids(ids, f"prompt[{index}]") for index, ids in enumerate(prompt)]
+    for index, text in enumerate(prompt):
+        if type(text) is not str:
+            raise wrong_type(f"prompt[{index}]", "a string", text)
+    return prompt
+
+
+def _token_ids(ids: Any, path: str) -> list[int]:
+    if type(ids) is not list:
+        raise wrong_type(path, "a list of token ids", ids)
+    if not ids:
+        raise InvalidRequest(f"'{path}' must not be empty.", param=path)
+    for index, token in enumerate(ids):
+        if type(token) is not int:
+            raise wrong_type(f"{path}[{index}]", "an integer", token)
+        if token < 0:
+            raise InvalidRequest(f"'{path}[{index}]' must not be negative; given: {token}.", param=f"{path}[{index}]")
+    return ids
