@@ -109,10 +109,14 @@ class Config(Section):
     telemetry: TelemetryConfig = TelemetryConfig()
 
     @property
+    def engine_upstream(self) -> UpstreamConfig:
+        """The upstream that is the engine."""
+        return next(upstream for upstream in self.upstreams if upstream.kind == "engine")
+
+    @property
     def engine_model(self) -> ModelConfig:
         """The model that the Engine process serves."""
-        engine = next(upstream.name for upstream in self.upstreams if upstream.kind == "engine")
-        return next(model for model in self.models if model.upstream == engine)
+        return next(model for model in self.models if model.upstream == self.engine_upstream.name)
 
 
 def config_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -142,7 +146,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise ConfigError(str(key), f"duplicate key in line {key_node.start_mark.line + 1}")
             seen.add(key)

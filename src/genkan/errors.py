@@ -113,7 +113,9 @@ class ModelNotFound(RequestError):
     code = "model_not_found"
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"The model '{_shortened(model)}' does not exist or you do not have access to it.", param="model")
+        super().__init__(
+            f"The model '{_shortened(model)}' does not exist or you do not have access to it.", param="model"
+        )
         self.model = model
 
 
@@ -204,13 +206,13 @@ class UpstreamRefused(UpstreamError):
         *,
         upstream: str,
         status: int,
-        type: str,
+        kind: str,
         code: str | None,
         param: str | None,
         retry_after_s: float | None,
     ) -> None:
         super().__init__(message, upstream=upstream)
-        self.status, self.type, self.code, self.param = status, type, code, param
+        self.status, self.type, self.code, self.param = status, kind, code, param
         self.retry_after_s = retry_after_s
 
 

@@ -11,7 +11,6 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Ids
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +18,7 @@ import torch
 from genkan.engine.config import EngineConfig
 from genkan.engine.sampler import Sampler
 from genkan.engine.sequence import FinishReason, SamplingParams, Sequence, Token
+from genkan.engine.statistics import EngineStatistics
 from genkan.errors import EngineFailed, EngineOverloaded, EngineUnavailable
 
 _log = logging.getLogger("genkan.engine")
@@ -31,15 +31,6 @@ class Runner(Protocol):
 
     def forward(self, ids: list[int], kv: Any) -> tuple[torch.Tensor, Any]:
         """Logits after the last of ``ids`` (``[vocab]``), and the KV cache grown by them; ``kv`` None begins one."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatistics:
-    """A snapshot: sequences that run and wait now, tokens generated since the start."""
-
-    running: int
-    waiting: int
-    generated_tokens: int
 
 
 class Engine:
@@ -118,7 +109,7 @@ class Engine:
         self._count(waiting=-1, running=+1)
         try:
             self._generate(sequence)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, it fails one sequence and not the engine
             _log.exception("a sequence of %d prompt tokens failed", len(sequence.prompt_ids))
             sequence.deliver(EngineFailed("The engine failed on this request."))
         finally:

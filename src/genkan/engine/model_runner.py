@@ -65,7 +65,9 @@ def _max_model_len(config: EngineConfig, metadata: dict[str, Any]) -> int:
     if config.max_model_len is None:
         return own
     if config.max_model_len > own:
-        raise ModelFileError(f"engine.max_model_len must be at most the model's own {own}; given: {config.max_model_len}")
+        raise ModelFileError(
+            f"engine.max_model_len must be at most the model's own {own}; given: {config.max_model_len}"
+        )
     return config.max_model_len
 
 

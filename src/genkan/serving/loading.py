@@ -4,11 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from genkan.errors import EngineUnavailable, ModelFileError
-from genkan.serving.local_model import LocalModel
 from genkan.upstream.base import Answer
 from genkan.wire.chat import GenerationRequest
+
+if TYPE_CHECKING:
+    from genkan.serving.local_model import LocalModel  # brings torch in, which takes a second: only while loading
 
 _log = logging.getLogger("genkan.engine")
 
@@ -16,7 +19,7 @@ _log = logging.getLogger("genkan.engine")
 class LoadingModel:
     """Loads a model in a thread of its own, so that readiness is answered at once meanwhile."""
 
-    def __init__(self, load: Callable[[], LocalModel]) -> None:
+    def __init__(self, load: "Callable[[], LocalModel]") -> None:
         """``load`` blocks for seconds and returns a model that has already answered one token."""
         self._load = load
         self._model: LocalModel | None = None
@@ -48,7 +51,7 @@ class LoadingModel:
         except ModelFileError as error:
             self._failure = f"The engine cannot load its model: {error}"
             _log.error("%s", self._failure)
-        except Exception:
+        except Exception:  # noqa: BLE001 - nobody waits for this thread; requests are told
             self._failure = "The engine cannot load its model; the server's log says why."
             _log.exception("the model cannot be loaded")
         else:

@@ -85,4 +85,6 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         if isinstance(content, list):
             for part, its in enumerate(content):
                 if its["type"] != "text":
-                    raise UnsupportedOption(f"{path}.content[{part}].type", f"only text parts; given: '{its['type'][:100]}'")
+                    raise UnsupportedOption(
+                        f"{path}.content[{part}].type", f"only text parts; given: '{its['type'][:100]}'"
+                    )

@@ -91,7 +91,7 @@ class _Chunk:
 
     def with_choice(self, content: dict[str, Any], reason: str | None) -> bytes:
         choice = orjson.dumps({"index": 0, **content, "logprobs": None, "finish_reason": reason})
-        return b"%b,\"choices\":[%b]%b" % (self._head, choice, self._tail)
+        return b'%b,"choices":[%b]%b' % (self._head, choice, self._tail)
 
     def with_usage(self, usage: Usage) -> bytes:
         return b'%b,"choices":[],"usage":%b}' % (self._head, orjson.dumps(usage.as_object()))

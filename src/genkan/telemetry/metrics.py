@@ -5,7 +5,7 @@ BentoML collects the values of all processes in files and shows them together on
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from genkan.engine.engine import EngineStatistics
+from genkan.engine.statistics import EngineStatistics
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -15,7 +15,10 @@ class HttpMetrics:
 
     def __init__(self) -> None:
         self._seconds = Histogram(
-            "genkan_request_seconds", "Time from a request's headers to the end of its answer", ["path"], buckets=_SECONDS
+            "genkan_request_seconds",
+            "Time from a request's headers to the end of its answer",
+            ["path"],
+            buckets=_SECONDS,
         )
         self._requests = Counter("genkan_requests", "Requests answered", ["path", "status"])
 
@@ -28,9 +31,8 @@ class EngineMetrics:
     """What the engine does now. One process writes them, so the newest value is the value."""
 
     def __init__(self) -> None:
-        mode = "mostrecent"
-        self._running = Gauge("genkan_engine_running_sequences", "Sequences in generation", multiprocess_mode=mode)
-        self._waiting = Gauge("genkan_engine_waiting_sequences", "Sequences in the queue", multiprocess_mode=mode)
+        self._running = _gauge("genkan_engine_running_sequences", "Sequences in generation")
+        self._waiting = _gauge("genkan_engine_waiting_sequences", "Sequences in the queue")
         self._tokens = Counter("genkan_engine_generated_tokens", "Tokens generated")
         self._counted_tokens = 0
 
@@ -39,3 +41,7 @@ class EngineMetrics:
         self._waiting.set(statistics.waiting)
         self._tokens.inc(statistics.generated_tokens - self._counted_tokens)
         self._counted_tokens = statistics.generated_tokens
+
+
+def _gauge(name: str, what: str) -> Gauge:
+    return Gauge(name, what, multiprocess_mode="mostrecent")

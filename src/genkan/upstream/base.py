@@ -1,7 +1,7 @@
 """The one protocol behind which everything stands that can answer a generation request."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from genkan.wire.chat import GenerationRequest
 
@@ -12,14 +12,19 @@ class Answer:
     Exactly one of ``body`` and ``events`` is set. The payloads of ``events`` are JSON chunks without SSE framing and
     without the closing ``[DONE]``; a stream that ends without raising is complete. Whoever holds the answer calls
     ``aclose``, always: it also cancels what is still being generated.
+
+    ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
+    passed. Those who pass an answer on fill them.
     """
 
-    __slots__ = ("_closers", "body", "events", "headers")
+    __slots__ = ("_closers", "body", "events", "fields", "headers", "usage")
 
     def __init__(self, *, body: bytes | None = None, events: AsyncGenerator[bytes, None] | None = None) -> None:
         self.body = body
         self.events = events
         self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[str, object] = {}
+        self.usage: dict[str, Any] | None = None
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
     def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:

@@ -50,7 +50,9 @@ class LocalEngine:
         """See Responder. Raises UpstreamRefused for what the engine answers with, other UpstreamErrors for silence."""
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
         phase: Phase = "first_token" if request.stream else "total"
-        limit_s = min(self._timeouts.first_token_s, self._timeouts.total_s) if request.stream else self._timeouts.total_s
+        limit_s = (
+            min(self._timeouts.first_token_s, self._timeouts.total_s) if request.stream else self._timeouts.total_s
+        )
         try:
             async with asyncio.timeout(limit_s):
                 response = await self._post(request)
@@ -64,9 +66,7 @@ class LocalEngine:
         except aiohttp.ClientError as error:
             raise self._broken("The connection to the engine broke.") from error
 
-    async def _opened(
-        self, request: GenerationRequest, response: aiohttp.ClientResponse, deadline: float
-    ) -> Answer:
+    async def _opened(self, request: GenerationRequest, response: aiohttp.ClientResponse, deadline: float) -> Answer:
         if response.status != 200:
             raise await self._refusal(response)
         if not request.stream:
@@ -135,7 +135,7 @@ class LocalEngine:
                 error["message"],
                 upstream=self.name,
                 status=status,
-                type=error["type"],
+                kind=error["type"],
                 code=error["code"],
                 param=error["param"],
                 retry_after_s=retry_after_s,

@@ -39,9 +39,7 @@ class TextTokenizer:
         self._bos = [metadata["tokenizer.ggml.bos_token_id"]] if metadata.get("tokenizer.ggml.add_bos_token") else []
         self.stop_ids = self._stop_ids(metadata)
         self._template = _template(metadata)
-        self._special = {
-            name: _text_of(metadata, f"tokenizer.ggml.{name}_id") for name in ("bos_token", "eos_token")
-        }
+        self._special = {name: _text_of(metadata, f"tokenizer.ggml.{name}_id") for name in ("bos_token", "eos_token")}
 
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``; the spelling of a special token becomes that token. Cost: about 1 µs a character."""
@@ -70,17 +68,19 @@ class TextTokenizer:
         Each message has ``role`` and ``content``, both strings. Raises InvalidRequest when the template refuses them.
         """
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._special)
+            return str(self._template.render(messages=messages, add_generation_prompt=True, **self._special))
         except TemplateError as error:
-            raise InvalidRequest(f"The model's chat template refuses these messages: {error}", param="messages") from None
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {error}", param="messages"
+            ) from None
 
     def text_stream(self) -> "TextStream":
         """A decoder for one sequence."""
         return TextStream(self._tokenizer)
 
     def _stop_ids(self, metadata: Mapping[str, Any]) -> frozenset[int]:
-        named = {self._tokenizer.token_to_id(token) for token in _END_OF_TURN} - {None}
-        return frozenset({int(metadata["tokenizer.ggml.eos_token_id"]), *named})
+        named = [self._tokenizer.token_to_id(token) for token in _END_OF_TURN]
+        return frozenset({int(metadata["tokenizer.ggml.eos_token_id"]), *(i for i in named if i is not None)})
 
 
 class TextStream:
@@ -120,7 +120,7 @@ def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre]()
+    tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre]()  # type: ignore[no-untyped-call]
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(_added(metadata, _CONTROL_TOKEN))
     tokenizer.add_tokens(_added(metadata, _USER_DEFINED_TOKEN))
@@ -140,7 +140,9 @@ def _template(metadata: Mapping[str, Any]) -> Any:
     source = metadata.get("tokenizer.chat_template")
     if not source:
         raise ModelFileError("the model file has no chat template")
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.globals["raise_exception"] = _refuse
     try:
         return environment.from_string(source)

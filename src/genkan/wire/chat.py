@@ -150,7 +150,9 @@ def _stop(value: Any) -> tuple[str, ...]:
         if type(stop) is not str:
             raise wrong_type(path, "a string", stop)
         if not 1 <= len(stop) <= MAX_STOP_CHARS:
-            raise InvalidRequest(f"'{path}' must have 1 to {MAX_STOP_CHARS} characters; given: {len(stop)}.", param=path)
+            raise InvalidRequest(
+                f"'{path}' must have 1 to {MAX_STOP_CHARS} characters; given: {len(stop)}.", param=path
+            )
     return tuple(stops)
 
 

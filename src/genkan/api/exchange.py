@@ -1,0 +1,152 @@
+"""One HTTP request and its response, over ASGI.
+
+Everything the API sends goes through here, so every response carries ``x-request-id``, and nothing is sent twice.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from genkan.errors import BodyTimeout, BodyTooLarge, WrongMediaType
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON = b"application/json"
+_DISCARD_LIMIT_BYTES = 64 << 20
+_DISCARD_S = 2.0
+
+
+class ClientGone(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+class Exchange:
+    """A request to read and a response to send, at most once."""
+
+    __slots__ = (
+        "_receive",
+        "_send",
+        "complete",
+        "fields",
+        "headers",
+        "method",
+        "path",
+        "peer",
+        "request_id",
+        "started_s",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: list[Header] = scope["headers"]
+        self.peer: str | None = scope["client"][0] if scope.get("client") else None
+        self.request_id = f"req_{uuid.uuid4().hex}"
+        self.status = 0  # until the response has started
+        self.complete = False  # once the whole response was handed over
+        self.fields: dict[str, object] = {}  # for the log
+        self.started_s = time.monotonic()  # not the loop's clock: uvloop rounds it to milliseconds
+        self._receive = receive
+        self._send = send
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header by its lower-case name; the first if there are several."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started_s
+
+    async def json_body(self, *, limit_bytes: int, timeout_s: float) -> bytes:
+        """The whole body, declared as JSON.
+
+        Raises WrongMediaType, BodyTooLarge, BodyTimeout, ClientGone. Never holds more than the limit and one piece.
+        """
+        self._check_media_type()
+        declared = self.header(b"content-length") or b""
+        given = int(declared) if declared.isdigit() and len(declared) < 20 else None
+        pieces: list[bytes] = []
+        received = 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if max(received, given or 0) > limit_bytes:
+                        await self._discard_body(given)
+                        raise BodyTooLarge(limit_bytes=limit_bytes, given_bytes=given)
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    pieces.append(message.get("body", b""))
+                    received += len(pieces[-1])
+                    if not message.get("more_body", False) and received <= limit_bytes:
+                        return b"".join(pieces)
+        except TimeoutError:
+            raise BodyTimeout(f"The request body must arrive within {timeout_s:g} s.") from None
+
+    def _check_media_type(self) -> None:
+        kind, _, parameters = (self.header(b"content-type") or b"").lower().partition(b";")
+        if kind.strip() != JSON:
+            given = kind.strip().decode("latin-1")[:100] or "none"
+            raise WrongMediaType(f"The content type must be application/json; given: {given}.")
+        charset = parameters.replace(b" ", b"").replace(b'"', b"").partition(b"charset=")[2].partition(b";")[0]
+        if charset not in (b"", b"utf-8", b"utf8"):
+            raise WrongMediaType(f"The charset must be utf-8; given: {charset.decode('latin-1')[:100]}.")
+        coding = (self.header(b"content-encoding") or b"identity").strip().lower()
+        if coding != b"identity":
+            raise WrongMediaType(f"The body must not be compressed; given: {coding.decode('latin-1')[:100]}.")
+
+    async def _discard_body(self, declared_bytes: int | None) -> None:
+        # A client that is still sending sees a reset instead of our answer, unless what it sends is read.
+        if (declared_bytes or 0) > _DISCARD_LIMIT_BYTES:
+            return
+        left = _DISCARD_LIMIT_BYTES
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+    async def wait_for_disconnect(self) -> None:
+        """Return when the client has gone. The body must have been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def reply(
+        self, body: bytes, *, status: int = 200, media_type: bytes = JSON, headers: Iterable[Header] = ()
+    ) -> None:
+        """Send a whole response."""
+        await self._start(status, media_type, [(b"content-length", b"%d" % len(body)), *headers])
+        self.complete = True
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def start_stream(self, headers: Iterable[Header]) -> None:
+        """Begin an event stream."""
+        # Proxies that buffer would hold tokens back; nginx looks at the second header.
+        await self._start(
+            200, b"text/event-stream", [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *headers]
+        )
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the stream; waits while the client reads slower than we write."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end_stream(self) -> None:
+        self.complete = True
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, status: int, media_type: bytes, headers: list[Header]) -> None:
+        assert self.status == 0, "a response starts once"
+        self.status = status
+        own = [(b"content-type", media_type), (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": own + headers})

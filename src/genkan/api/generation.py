@@ -1,0 +1,44 @@
+"""``POST /v1/chat/completions`` and ``POST /v1/completions``: whole answers and event streams."""
+
+from collections.abc import Callable
+
+from genkan.api.disconnect import cancelled_on_disconnect
+from genkan.api.exchange import Exchange
+from genkan.config import ServerConfig
+from genkan.upstream.base import Answer, Responder
+from genkan.wire.chat import GenerationRequest
+from genkan.wire.sse import DONE, encode_event
+
+
+class GenerationEndpoint:
+    """Reads one kind of request, asks a responder, and sends what it answers."""
+
+    def __init__(self, parse: Callable[[bytes], GenerationRequest], responder: Responder, server: ServerConfig) -> None:
+        self._parse = parse
+        self._responder = responder
+        self._server = server
+
+    async def __call__(self, exchange: Exchange) -> None:
+        body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
+        request = self._parse(body)
+        exchange.fields |= {"model": request.model, "stream": request.stream}
+        async with cancelled_on_disconnect(exchange):
+            answer = await self._responder.respond(request)
+            try:
+                exchange.fields |= answer.fields
+                await _send(exchange, answer)
+            finally:
+                exchange.fields["usage"] = answer.usage
+                await answer.aclose()
+
+
+async def _send(exchange: Exchange, answer: Answer) -> None:
+    if answer.body is not None:
+        await exchange.reply(answer.body, headers=answer.headers)
+        return
+    assert answer.events is not None
+    await exchange.start_stream(answer.headers)
+    async for data in answer.events:
+        await exchange.send(encode_event(data))
+    await exchange.send(DONE)
+    await exchange.end_stream()

@@ -1,0 +1,85 @@
+"""``POST /call``: BentoML's native face, one chat request in, one flat object out.
+
+`service.py` declares it as a BentoML API, so that its schema and BentoML's clients know it; this route answers it,
+so that its errors are the same as everywhere.
+"""
+
+from typing import Any
+
+import orjson
+
+from genkan.api.disconnect import cancelled_on_disconnect
+from genkan.api.exchange import Exchange
+from genkan.config import ServerConfig
+from genkan.errors import UpstreamBroken
+from genkan.upstream.base import Answer, Responder
+from genkan.wire.chat import ChatRequest
+from genkan.wire.strict_json import parse_object
+
+DEFAULT_MODEL = "default"
+
+
+class NativeEndpoint:
+    """Takes the options of a chat completion; ``model`` may be left out."""
+
+    def __init__(self, responder: Responder, server: ServerConfig) -> None:
+        self._responder = responder
+        self._server = server
+
+    async def __call__(self, exchange: Exchange) -> None:
+        body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
+        request = ChatRequest.from_object(_chat_body(parse_object(body)))
+        exchange.fields |= {"model": request.model, "stream": request.stream}
+        async with cancelled_on_disconnect(exchange):
+            answer = await self._responder.respond(request)
+            try:
+                exchange.fields |= answer.fields
+                reply = await (_collected(answer) if request.stream else _whole(answer))
+            finally:
+                exchange.fields["usage"] = answer.usage
+                await answer.aclose()
+            reply |= {
+                "usage": answer.usage,
+                "latency_ms": round(1000 * exchange.elapsed_s, 3),
+                "cost_usd": None,  # no prices yet
+            }
+            await exchange.reply(orjson.dumps(reply), headers=answer.headers)
+
+
+def _chat_body(raw: dict[str, Any]) -> dict[str, Any]:
+    # BentoML's client sends every declared parameter, null where the caller gave none.
+    given = {name: value for name, value in raw.items() if value is not None}
+    return {"model": DEFAULT_MODEL, **given}
+
+
+async def _whole(answer: Answer) -> dict[str, Any]:
+    assert answer.body is not None
+    completion = _parsed(answer.body)
+    choice = completion["choices"][0]
+    return {
+        "id": completion["id"],
+        "model": completion["model"],
+        "content": choice["message"]["content"],
+        "finish_reason": choice["finish_reason"],
+    }
+
+
+async def _collected(answer: Answer) -> dict[str, Any]:
+    assert answer.events is not None
+    reply: dict[str, Any] = {"id": None, "model": None, "content": "", "finish_reason": None, "streamed": True}
+    pieces: list[str] = []
+    async for data in answer.events:
+        chunk = _parsed(data)
+        reply["id"], reply["model"] = chunk["id"], chunk["model"]
+        for choice in chunk["choices"]:
+            pieces.append(choice["delta"].get("content") or "")
+            reply["finish_reason"] = choice["finish_reason"] or reply["finish_reason"]
+    reply["content"] = "".join(pieces)
+    return reply
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError as error:
+        raise UpstreamBroken("The model's answer is not JSON.", upstream="") from error

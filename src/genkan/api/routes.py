@@ -1,0 +1,100 @@
+"""The path table as an ASGI application: finds the endpoint, answers its errors, reports every request.
+
+Exact paths and one level of prefixes are all an OpenAI-compatible API has, so a dict does; there are no redirects,
+and unknown paths and methods get OpenAI's error body like everything else.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from genkan.api.error_handler import send_error
+from genkan.api.exchange import ClientGone, Exchange, Receive, Scope, Send
+from genkan.errors import InternalError, RequestError, UnknownPath, WrongMethod
+from genkan.telemetry.logging import FIELDS
+
+Endpoint = Callable[[Exchange], Awaitable[None]]
+#: Path → method → endpoint. A path that ends in "/*" takes everything below it.
+PathTable = Mapping[str, Mapping[str, Endpoint]]
+
+#: Paths that BentoML answers, for GET and HEAD; `front.py` sends it those.
+BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/schema.json"})
+CLIENT_CLOSED_REQUEST = 499
+_OTHER = "other"
+_log = logging.getLogger("genkan.api")
+_access_log = logging.getLogger("genkan.access")
+
+
+class Observer(Protocol):
+    """Is told of every request once it has ended."""
+
+    def finished(self, path: str, status: int, seconds: float) -> None: ...
+
+
+class Api:
+    """An ASGI application over a path table."""
+
+    def __init__(self, table: PathTable, admit: Callable[[Exchange], None], observers: list[Observer]) -> None:
+        """``admit`` raises for requests that may not come in; it runs before any endpoint."""
+        self._exact = {path: dict(methods) for path, methods in table.items() if not path.endswith("/*")}
+        self._below = {path[:-1]: dict(methods) for path, methods in table.items() if path.endswith("/*")}
+        self._admit = admit
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        exchange = Exchange(scope, receive, send)
+        label, methods = self._methods(exchange.path)
+        try:
+            await self._answer(exchange, methods)
+        finally:
+            self._report(exchange, label)
+
+    async def _answer(self, exchange: Exchange, methods: dict[str, Endpoint] | None) -> None:
+        try:
+            self._admit(exchange)
+            await _endpoint(exchange, methods)(exchange)
+        except ClientGone:
+            exchange.fields["client_gone"] = True
+        except RequestError as error:
+            await send_error(exchange, error)
+        except Exception:  # noqa: BLE001 - the last barrier: a bug becomes a 500 in OpenAI's shape
+            _log.exception("a bug: %s %s failed (%s)", exchange.method, exchange.path[:200], exchange.request_id)
+            if not exchange.complete:
+                await send_error(exchange, InternalError())
+
+    def _methods(self, path: str) -> tuple[str, dict[str, Endpoint] | None]:
+        if (found := self._exact.get(path)) is not None:
+            return path, found
+        for prefix, methods in self._below.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return f"{prefix}*", methods
+        return _OTHER, None
+
+    def _report(self, exchange: Exchange, label: str) -> None:
+        status = exchange.status or CLIENT_CLOSED_REQUEST
+        for observer in self._observers:
+            observer.finished(label, status, exchange.elapsed_s)
+        if _access_log.isEnabledFor(logging.INFO):
+            fields = {
+                "id": exchange.request_id,
+                "status": status,
+                "ms": round(1000 * exchange.elapsed_s, 1),
+                **exchange.fields,
+            }
+            path = exchange.path if label != _OTHER else exchange.path[:200].encode("unicode_escape").decode()
+            _access_log.info("%s %s", exchange.method, path, extra={FIELDS: fields})
+
+
+def _endpoint(exchange: Exchange, methods: dict[str, Endpoint] | None) -> Endpoint:
+    if exchange.path in BENTOML_PATHS:
+        raise WrongMethod(exchange.method, exchange.path, ["GET", "HEAD"])
+    if methods is None:
+        raise UnknownPath(f"Unknown request URL: {exchange.method} {exchange.path[:200]}.")
+    method = "GET" if exchange.method == "HEAD" else exchange.method
+    if method not in methods:
+        allowed = [*methods, "HEAD"] if "GET" in methods else list(methods)
+        raise WrongMethod(exchange.method, exchange.path[:200], sorted(allowed))
+    return methods[method]

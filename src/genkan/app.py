@@ -1,0 +1,118 @@
+"""The composition root: from a configuration to what each process runs. Only here are things constructed.
+
+A worker process builds one of the two and drives it by the same four members: ``asgi``, ``start``, ``aclose`` and
+``ready``.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from genkan.api.auth import Doorkeeper
+from genkan.api.exchange import Exchange, Receive, Scope, Send
+from genkan.api.generation import GenerationEndpoint
+from genkan.api.health import Health
+from genkan.api.models import LIST_PATH, ModelEndpoints
+from genkan.api.native import NativeEndpoint
+from genkan.api.routes import Api
+from genkan.clock import SystemClock
+from genkan.config import Config
+from genkan.gateway.pipeline import Pipeline
+from genkan.gateway.router import Router
+from genkan.serving.loading import LoadingModel
+from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
+from genkan.upstream.local import LocalEngine
+from genkan.wire.chat import ChatRequest, CompletionRequest
+
+if TYPE_CHECKING:
+    from genkan.serving.local_model import LocalModel
+
+
+class Asgi(Protocol):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class GatewayProcess:
+    """The HTTP face in front of the engine's socket. Never imports torch."""
+
+    def __init__(self, config: Config, engine_socket: str) -> None:
+        server = config.server
+        engine = config.engine_upstream
+        self._engine = LocalEngine(engine, engine_socket)
+        router = Router(config)
+        pipeline = Pipeline(router, {engine.name: self._engine})
+        health, models = Health(), ModelEndpoints(router)
+        self.asgi: Asgi = Api(
+            {
+                ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
+                CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server)},
+                LIST_PATH: {"GET": models.list_all},
+                f"{LIST_PATH}/*": {"GET": models.get_one},
+                "/call": {"POST": NativeEndpoint(pipeline, server)},
+                "/models": {"GET": models.list_native},
+                "/health": {"GET": health.health},
+                "/": {"GET": health.index},
+            },
+            Doorkeeper(server).admit,
+            [health, HttpMetrics()],
+        )
+
+    async def start(self) -> None:
+        await self._engine.start()
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()
+
+    @property
+    def ready(self) -> bool:
+        """Always: BentoML asks the engine itself."""
+        return True
+
+
+class EngineProcess:
+    """The model, and the OpenAI face it shows to the gateway on its socket."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._model = LoadingModel(self._load)
+        server = config.server
+        self.asgi: Asgi = Api(
+            {
+                ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._model, server)},
+                CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, self._model, server)},
+            },
+            _admit_all,
+            [],
+        )
+
+    async def start(self) -> None:
+        self._model.start()
+
+    async def aclose(self) -> None:
+        self._model.stop()
+
+    @property
+    def ready(self) -> bool:
+        return self._model.ready
+
+    def _load(self) -> "LocalModel":
+        # Here, because the gateway imports this module too and must not load torch.
+        from genkan.engine.engine import Engine
+        from genkan.engine.model_runner import ModelRunner
+        from genkan.serving.local_model import LocalModel
+        from genkan.upstream.tokenizer import TextTokenizer
+
+        runner = ModelRunner(self._config.engine)
+        tokenizer = TextTokenizer(runner.metadata)
+        runner.forward([0], None)  # one token, so that "ready" is proved and the first request is not slow
+        model = self._config.engine_model
+        return LocalModel(
+            Engine(runner, self._config.engine, EngineMetrics().changed),
+            tokenizer,
+            name=model.name,
+            fingerprint=f"fp_{runner.digest[:10]}",
+            defaults=model.defaults,
+            clock=SystemClock(),
+        )
+
+
+def _admit_all(exchange: Exchange) -> None:
+    """The engine's socket lies in a folder that only this user can enter."""

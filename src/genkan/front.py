@@ -1,0 +1,83 @@
+"""Our ASGI application in front of BentoML's, inside BentoML's server.
+
+BentoML starts the processes, probes them and collects their metrics. Its request stack is not on our path: it keeps a
+timer per request for the whole timeout, hangs when the application raises before its first byte, cannot answer with
+OpenAI's errors, and costs more than half of the throughput. So ``to_asgi`` of a service declared with
+``service_class=FrontedService`` returns a front that hands BentoML its own paths and its lifespan, and everything
+else to the application of the service instance. What BentoML's stack did and this bypasses is done by `api/routes.py`:
+errors, metrics, the access log.
+"""
+
+import ctypes
+import os
+import signal
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
+
+import bentoml
+from _bentoml_sdk.service import Service
+from bentoml._internal.configuration.containers import BentoMLContainer
+
+from genkan.api.exchange import Receive, Scope, Send
+from genkan.api.routes import BENTOML_PATHS
+from genkan.app import Asgi
+from genkan.errors import ConfigError
+
+T = TypeVar("T")
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Front:
+    """Chooses between BentoML's application and ours, request by request."""
+
+    def __init__(self, bento: Any) -> None:
+        self._bento = bento
+        self._ours: Asgi | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bento, name)  # BentoML treats what to_asgi returns as a Starlette application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan" or (
+            kind == "http" and scope["path"] in BENTOML_PATHS and scope["method"] in ("GET", "HEAD")
+        ):
+            await self._bento(scope, receive, send)
+            return
+        if self._ours is None:
+            self._ours = bentoml.get_current_service().process.asgi
+        await self._ours(scope, receive, send)
+
+
+class FrontedService(Service[T]):
+    """A BentoML service whose instance has a ``process`` with an ``asgi`` application."""
+
+    __slots__ = ()
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        return Front(super().to_asgi(is_main=is_main))
+
+
+def socket_path(service: Service[Any]) -> str:
+    """The Unix socket on which BentoML serves a dependency of this worker's service.
+
+    Raises ConfigError when there is none, as in ``bentoml serve --development``, which runs all in one process.
+    """
+    url = BentoMLContainer.remote_runner_mapping.get().get(service.name, "")
+    parsed = urlparse(url)
+    if parsed.scheme != "file":
+        raise ConfigError(
+            "", f"genkan needs {service.name} on a Unix socket of its own; BentoML gave {url or 'none'!r}"
+        )
+    return unquote(parsed.path)
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the server that started it is gone, however it went.
+
+    Without it, workers outlive a killed server and keep its port. Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:  # it was gone before the call
+        os.kill(os.getpid(), signal.SIGTERM)
