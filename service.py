@@ -1,20 +1,45 @@
 """The BentoML services: what `bentoml serve`, `bentoml build` and the Bento start. Thin; `genkan.app` has the parts."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import bentoml
 
+HERE = Path(__file__).parent
+if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
+    # In a Bento the package lies beside this file. To tell a tag from a module, `bentoml serve genkan:latest` imports
+    # whatever "genkan" is installed first; the Bento's own must win. Only the empty top package was loaded by that.
+    del sys.modules["genkan"]
+
 from genkan.app import EngineProcess, GatewayProcess
-from genkan.config import config_path, load
+from genkan.config import PATH_VARIABLE, config_path, load
+from genkan.engine.load.source import locate
+from genkan.errors import ConfigError, ModelFileError
 from genkan.front import FrontedService, end_with_parent, socket_path
 from genkan.telemetry import logging
 
-config = load(config_path())
+path = config_path(beside=HERE).resolve()
+try:
+    config = load(path)
+except ConfigError as error:
+    sys.exit(f"genkan: {path}: {error}")
+os.environ[PATH_VARIABLE] = str(path)  # workers inherit it, and may start in another folder
 
 
 @bentoml.service(name="genkan_engine", service_class=FrontedService, workers=1)
 class Engine:
     """The model, in a process of its own."""
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check_model_file() -> None:
+        """Runs once, before any worker starts."""
+        try:
+            locate(config.engine.model)
+        except ModelFileError as error:
+            sys.exit(f"genkan: {error}")
 
     def __init__(self) -> None:
         end_with_parent()

@@ -36,6 +36,7 @@ def write(name: str, source: str, entries: list[str]) -> None:
 def main() -> int:
     base = compiled("base.in")
     write("base.lock", "base.in", [entry for entry in base if not TORCH.match(entry)])
+    write("bento.lock", "base.in, whole: what a GPU image installs", base)
     write("torch-cuda.lock", "base.in", [entry for entry in base if TORCH.match(entry)])
     write("torch-cpu.lock", "scripts/lock.py", [TORCH_CPU])
     pins = {entry.split("==")[0] for entry in base}

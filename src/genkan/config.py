@@ -119,9 +119,10 @@ class Config(Section):
         return next(model for model in self.models if model.upstream == self.engine_upstream.name)
 
 
-def config_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """The file to read: ``$GENKAN_CONFIG``, else ``configs/local.yaml``."""
-    return Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+def config_path(environ: Mapping[str, str] = os.environ, beside: Path = Path()) -> Path:
+    """The file to read: ``$GENKAN_CONFIG``, else ``configs/local.yaml`` in the folder ``beside``."""
+    named = environ.get(PATH_VARIABLE)
+    return Path(named) if named else beside / DEFAULT_PATH
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
