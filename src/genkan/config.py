@@ -42,9 +42,6 @@ class ServerConfig(Section):
     )
     max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 30, description="Largest request body.")
     body_timeout_s: Seconds = Field(default=30.0, description="Time a client has to send its body.")
-    drain_timeout_s: int = Field(
-        default=60, ge=1, le=3600, description="Time that running requests have to end once the server stops."
-    )
 
 
 class Timeouts(Section):

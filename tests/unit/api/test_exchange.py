@@ -1,0 +1,128 @@
+"""Reading bodies within their limits, and sending each response once."""
+
+import asyncio
+
+import pytest
+from asgi import JSON_HEADERS, AsgiClient
+
+from genkan.api.exchange import ClientGone, Exchange
+from genkan.api.routes import Api
+
+pytestmark = pytest.mark.anyio
+LIMIT = 100
+
+
+def echoing(timeout_s: float = 5.0) -> Api:
+    async def echo(exchange: Exchange) -> None:
+        await exchange.reply(await exchange.json_body(limit_bytes=LIMIT, timeout_s=timeout_s))
+
+    return Api({"/echo": {"POST": echo, "GET": echo}}, lambda _: None, [])
+
+
+async def test_joins_a_body_that_comes_in_pieces() -> None:
+    client = await AsgiClient(echoing()).request("POST", "/echo", [b"ab", b"", b"cd"])
+    assert (client.status, client.body) == (200, b"abcd")
+
+
+async def test_accepts_a_body_of_exactly_the_limit_and_refuses_one_byte_more() -> None:
+    assert (await AsgiClient(echoing()).request("POST", "/echo", [b"x" * LIMIT])).status == 200
+    client = await AsgiClient(echoing()).request("POST", "/echo", [b"x" * LIMIT, b"x"])
+    assert client.status == 413
+    assert client.error["code"] == "request_too_large"
+    assert str(LIMIT) in client.error["message"]
+    assert client.headers["connection"] == "close"
+
+
+async def test_refuses_a_declared_size_beyond_the_limit_and_names_it() -> None:
+    headers = [*JSON_HEADERS, (b"content-length", b"5000000")]
+    client = await AsgiClient(echoing()).request("POST", "/echo", [b"x"], headers)
+    assert client.status == 413
+    assert "5000000" in client.error["message"]
+
+
+async def test_reads_the_rest_of_a_body_that_is_too_large_so_that_the_answer_arrives() -> None:
+    client = await AsgiClient(echoing()).request("POST", "/echo", [b"x" * 60 for _ in range(50)])
+    assert (client.status, client.unsent) == (413, [])
+
+
+async def test_does_not_wait_for_a_body_that_is_declared_absurdly_large() -> None:
+    headers = [*JSON_HEADERS, (b"content-length", b"1" + b"0" * 15)]
+    client = await asyncio.wait_for(
+        AsgiClient(echoing()).request("POST", "/echo", [b"x"], headers, hold_body=True), timeout=1
+    )
+    assert client.status == 413
+
+
+async def test_gives_up_on_a_body_that_does_not_come() -> None:
+    client = await AsgiClient(echoing(timeout_s=0.01)).request("POST", "/echo", [b"x"], hold_body=True)
+    assert client.status == 408
+    assert "0.01 s" in client.error["message"]
+
+
+async def test_answers_nobody_when_the_client_goes_away_while_sending() -> None:
+    client = AsgiClient(echoing())
+    client.disconnect()
+    await client.request("POST", "/echo", [b"x"], hold_body=True)
+    assert client.status == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"application/json",
+        b"application/json; charset=utf-8",
+        b'Application/JSON;charset="UTF-8"',
+        b"application/json ; charset=utf8; x=y",
+    ],
+)
+async def test_accepts_json_in_utf8(value: bytes) -> None:
+    client = await AsgiClient(echoing()).request("POST", "/echo", [b"{}"], [(b"content-type", value)])
+    assert client.status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"content-type", b"text/plain")],
+        [(b"content-type", b"application/vnd.bentoml+pickle")],
+        [(b"content-type", b"application/jsonp")],
+        [(b"content-type", b"application/json; charset=utf-16")],
+        [(b"content-type", b"application/json"), (b"content-encoding", b"gzip")],
+        [(b"content-type", b"multipart/form-data; boundary=x")],
+    ],
+)
+async def test_refuses_every_other_media_type(headers: list[tuple[bytes, bytes]]) -> None:
+    client = await AsgiClient(echoing()).request("POST", "/echo", [b"{}"], headers)
+    assert client.status == 415
+    assert client.error["code"] == "unsupported_media_type"
+
+
+async def test_every_response_has_an_id_of_its_own() -> None:
+    ids = {(await AsgiClient(echoing()).request("POST", "/echo", [b"{}"])).headers["x-request-id"] for _ in range(3)}
+    assert len(ids) == 3
+    assert all(request_id.startswith("req_") for request_id in ids)
+
+
+async def test_a_head_response_has_the_length_but_no_body() -> None:
+    async def hello(exchange: Exchange) -> None:
+        await exchange.reply(b"hello")
+
+    client = await AsgiClient(Api({"/": {"GET": hello}}, lambda _: None, [])).request("HEAD", "/")
+    assert (client.status, client.headers["content-length"], client.body) == (200, "5", b"")
+
+
+async def test_client_gone_is_raised_to_the_endpoint() -> None:
+    seen: list[type[BaseException]] = []
+
+    async def endpoint(exchange: Exchange) -> None:
+        try:
+            await exchange.json_body(limit_bytes=LIMIT, timeout_s=5)
+        except ClientGone as error:
+            seen.append(type(error))
+            raise
+
+    client = AsgiClient(Api({"/": {"POST": endpoint}}, lambda _: None, []))
+    client.disconnect()
+    await client.request("POST", "/", [b"x"], hold_body=True)
+    assert seen == [ClientGone]
