@@ -13,6 +13,7 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
     # whatever "genkan" is installed first; the Bento's own must win. Only the empty top package was loaded by that.
     del sys.modules["genkan"]
 
+from genkan import bad_http
 from genkan.app import EngineProcess, GatewayProcess
 from genkan.config import PATH_VARIABLE, config_path, load
 from genkan.engine.load.source import locate
@@ -66,6 +67,7 @@ class Gateway:
 
     def __init__(self) -> None:
         end_with_parent()
+        bad_http.answer_in_openai_shape()
         logging.configure(config.telemetry)
         self.process = GatewayProcess(config, socket_path(Engine))
 

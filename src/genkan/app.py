@@ -4,6 +4,7 @@ A worker process builds one of the two and drives it by the same four members: `
 ``ready``.
 """
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from genkan.api.auth import Doorkeeper
@@ -81,6 +82,7 @@ class EngineProcess:
             },
             _admit_all,
             [],
+            access_log_level=logging.DEBUG,  # the gateway's line says it all
         )
 
     async def start(self) -> None:

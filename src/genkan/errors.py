@@ -74,19 +74,23 @@ class UnsupportedOption(InvalidRequest):
 
 
 class ContextTooLong(InvalidRequest):
-    """Prompt and answer together do not fit the model's context window."""
+    """Prompt and answer together do not fit the model's context window.
+
+    A prompt far beyond the window is not counted to its end, so ``prompt_tokens`` beyond the limit is a lower bound.
+    """
 
     code = "context_length_exceeded"
 
     def __init__(self, *, limit_tokens: int, prompt_tokens: int, max_tokens: int, param: str) -> None:
+        given, at_least = prompt_tokens + max_tokens, "at least " if prompt_tokens > limit_tokens else ""
         super().__init__(
-            f"This model's maximum context length is {limit_tokens} tokens. However, you requested "
-            f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in the prompt, {max_tokens} in the completion). "
+            f"This model's maximum context length is {limit_tokens} tokens. However, you requested {at_least}{given} "
+            f"tokens ({at_least}{prompt_tokens} in the prompt, {max_tokens} for the completion). "
             "Please shorten the prompt or the completion.",
             param=param,
         )
         self.limit_tokens = limit_tokens
-        self.given_tokens = prompt_tokens + max_tokens
+        self.given_tokens = given
 
 
 class Unauthenticated(RequestError):

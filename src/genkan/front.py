@@ -9,7 +9,6 @@ errors, metrics, the access log.
 """
 
 import ctypes
-import os
 import signal
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
@@ -79,5 +78,3 @@ def end_with_parent() -> None:
     Without it, workers outlive a killed server and keep its port. Source: prctl(2), PR_SET_PDEATHSIG.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:  # it was gone before the call
-        os.kill(os.getpid(), signal.SIGTERM)

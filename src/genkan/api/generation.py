@@ -28,7 +28,7 @@ class GenerationEndpoint:
                 exchange.fields |= answer.fields
                 await _send(exchange, answer)
             finally:
-                exchange.fields["usage"] = answer.usage
+                exchange.fields |= {"usage": answer.usage}
                 await answer.aclose()
 
 

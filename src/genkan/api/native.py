@@ -36,7 +36,7 @@ class NativeEndpoint:
                 exchange.fields |= answer.fields
                 reply = await (_collected(answer) if request.stream else _whole(answer))
             finally:
-                exchange.fields["usage"] = answer.usage
+                exchange.fields |= {"usage": answer.usage}
                 await answer.aclose()
             reply |= {
                 "usage": answer.usage,

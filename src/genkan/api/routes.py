@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from genkan.api.error_handler import send_error
-from genkan.api.exchange import ClientGone, Exchange, Receive, Scope, Send
+from genkan.api.exchange import ClientGone, Exchange, Message, Receive, Scope, Send
 from genkan.errors import InternalError, RequestError, UnknownPath, WrongMethod
 from genkan.telemetry.logging import FIELDS
 
@@ -34,17 +34,24 @@ class Observer(Protocol):
 class Api:
     """An ASGI application over a path table."""
 
-    def __init__(self, table: PathTable, admit: Callable[[Exchange], None], observers: list[Observer]) -> None:
+    def __init__(
+        self,
+        table: PathTable,
+        admit: Callable[[Exchange], None],
+        observers: list[Observer],
+        *,
+        access_log_level: int = logging.INFO,
+    ) -> None:
         """``admit`` raises for requests that may not come in; it runs before any endpoint."""
         self._exact = {path: dict(methods) for path, methods in table.items() if not path.endswith("/*")}
         self._below = {path[:-1]: dict(methods) for path, methods in table.items() if path.endswith("/*")}
         self._admit = admit
         self._observers = observers
+        self._access_log_level = access_log_level
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-            return
+            scope, send = _as_plain_request(scope, send)
         exchange = Exchange(scope, receive, send)
         label, methods = self._methods(exchange.path)
         try:
@@ -77,7 +84,7 @@ class Api:
         status = exchange.status or CLIENT_CLOSED_REQUEST
         for observer in self._observers:
             observer.finished(label, status, exchange.elapsed_s)
-        if _access_log.isEnabledFor(logging.INFO):
+        if _access_log.isEnabledFor(self._access_log_level):
             fields = {
                 "id": exchange.request_id,
                 "status": status,
@@ -85,7 +92,16 @@ class Api:
                 **exchange.fields,
             }
             path = exchange.path if label != _OTHER else exchange.path[:200].encode("unicode_escape").decode()
-            _access_log.info("%s %s", exchange.method, path, extra={FIELDS: fields})
+            _access_log.log(self._access_log_level, "%s %s", exchange.method, path, extra={FIELDS: fields})
+
+
+def _as_plain_request(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """A WebSocket handshake as a GET of a path that nobody has, so that its refusal is an error like any other."""
+
+    async def send_refusal(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    return {**scope, "method": "GET", "path": f"websocket:{scope['path']}"}, send_refusal
 
 
 def _endpoint(exchange: Exchange, methods: dict[str, Endpoint] | None) -> Endpoint:

@@ -1,14 +1,14 @@
 """The engine's async face: token ids in, tokens out, one thread that owns the model.
 
-The thread takes sequences from its inbox in the order they came, one at a time. Everything it hands back goes
+The thread takes waiting sequences in the order they came, one at a time. Everything it hands back goes
 through the event loop. A sequence is cancelled by closing its generator; the thread looks before every token and
 between the chunks of a prompt.
 """
 
 import asyncio
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Ids
 from typing import Any, Protocol
@@ -44,29 +44,34 @@ class Engine:
     ) -> None:
         """The thread starts at once and lives until ``stop``.
 
-        ``on_change`` is called from the thread whenever a sequence starts or ends.
+        ``on_change`` is called whenever a sequence begins to wait, starts or ends, in the thread where it does and
+        under the engine's lock, so that the last snapshot it got is the newest.
         """
         self.max_model_len = runner.max_model_len
         self._runner = runner
         self._max_waiting = config.max_waiting
         self._prefill_chunk = config.prefill_chunk
         self._on_change = on_change
-        self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards the three counts
-        self._running = self._waiting = self._generated_tokens = 0
+        self._changed = threading.Condition()  # guards all that follows
+        self._waiting: deque[Sequence] = deque()
+        self._running = 0
+        self._generated_tokens = 0
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Fail what runs and waits with EngineUnavailable and end the thread, at most one forward pass later."""
-        self._stopped = True
-        self._inbox.put(None)
+        with self._changed:
+            self._stopped = True
+            while self._waiting:
+                self._waiting.popleft().deliver(_stopping())
+            self._changed.notify()
         self._thread.join(timeout=10)
 
     def statistics(self) -> EngineStatistics:
-        with self._lock:
-            return EngineStatistics(self._running, self._waiting, self._generated_tokens)
+        with self._changed:
+            return EngineStatistics(self._running, len(self._waiting), self._generated_tokens)
 
     async def generate(self, prompt_ids: Ids[int], params: SamplingParams) -> AsyncGenerator[Token, None]:
         """The tokens after ``prompt_ids``, each as soon as it is there; the last has a finish reason.
@@ -85,35 +90,51 @@ class Engine:
                 if item.finish_reason is not None:
                     return
         finally:
-            sequence.cancelled = True
+            self._cancel(sequence)
 
     def _submit(self, prompt_ids: Ids[int], params: SamplingParams) -> Sequence:
-        if self._stopped:
-            raise _stopping()
         sequence = Sequence(prompt_ids, params, asyncio.get_running_loop())
-        with self._lock:
-            if self._running + self._waiting > self._max_waiting:
+        with self._changed:
+            if self._stopped:
+                raise _stopping()
+            if self._running + len(self._waiting) > self._max_waiting:
                 raise EngineOverloaded(f"The engine is busy: at most {self._max_waiting} requests may wait for it.")
-            self._waiting += 1
-        self._inbox.put(sequence)
+            self._waiting.append(sequence)
+            self._changed.notify()
+            self._on_change(self.statistics())
         return sequence
 
+    def _cancel(self, sequence: Sequence) -> None:
+        with self._changed:
+            sequence.cancelled = True
+            if sequence in self._waiting:
+                self._waiting.remove(sequence)
+                self._on_change(self.statistics())
+
     def _run(self) -> None:
-        while (sequence := self._inbox.get()) is not None:
+        while (sequence := self._next()) is not None:
             self._serve(sequence)
-        while not self._inbox.empty():
-            if (left := self._inbox.get()) is not None:
-                left.deliver(_stopping())
+            with self._changed:
+                self._running = 0
+                self._on_change(self.statistics())
+
+    def _next(self) -> Sequence | None:
+        """Wait for a sequence and take it out of the queue; None once the engine has stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopped)
+            if self._stopped:
+                return None
+            self._running = 1
+            sequence = self._waiting.popleft()
+            self._on_change(self.statistics())
+            return sequence
 
     def _serve(self, sequence: Sequence) -> None:
-        self._count(waiting=-1, running=+1)
         try:
             self._generate(sequence)
         except Exception:  # noqa: BLE001 - whatever it is, it fails one sequence and not the engine
             _log.exception("a sequence of %d prompt tokens failed", len(sequence.prompt_ids))
             sequence.deliver(EngineFailed("The engine failed on this request."))
-        finally:
-            self._count(waiting=0, running=-1)
 
     def _generate(self, sequence: Sequence) -> None:
         params, sampler = sequence.params, Sampler(sequence.params)
@@ -142,12 +163,6 @@ class Engine:
             sequence.deliver(_stopping())
             return True
         return sequence.cancelled
-
-    def _count(self, *, waiting: int, running: int) -> None:
-        with self._lock:
-            self._waiting += waiting
-            self._running += running
-        self._on_change(self.statistics())
 
 
 def _stopping() -> EngineUnavailable:

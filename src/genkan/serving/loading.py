@@ -46,6 +46,7 @@ class LoadingModel:
 
     def _run(self) -> None:
         began = time.monotonic()
+        _log.info("the engine is loading its model")
         try:
             self._model = self._load()
         except ModelFileError as error:

