@@ -28,14 +28,14 @@ $(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS
 	@echo "genkan: installing pinned packages into $(VENV), once; this takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	install="$(BIN)/python -m pip install --no-deps --require-hashes --progress-bar off"
-	quiet() { grep -E '^(Downloading|Installing|Success|ERROR|  Downloading)' || true; }
-	if [ "$(TORCH)" = cpu ] && $$install -r $(LOCKS)/torch-cpu.lock 2>/dev/null | quiet; then
+	brief() { sed -unE 's/ \(from .*//; /^(Collecting|Installing|Successfully|ERROR)/p' | cut -c1-120; }
+	if [ "$(TORCH)" = cpu ] && $$install -r $(LOCKS)/torch-cpu.lock 2>/dev/null | brief; then
 		echo "genkan: torch is the CPU build"
 	else
 		echo "genkan: no CPU build of torch in reach (or a GPU is here): taking the CUDA build, several GB"
-		$$install -r $(LOCKS)/torch-cuda.lock | quiet
+		$$install -r $(LOCKS)/torch-cuda.lock | brief
 	fi
-	$$install -r $(LOCKS)/base.lock -r $(LOCKS)/model.lock -r $(LOCKS)/dev.lock | quiet
+	$$install -r $(LOCKS)/base.lock -r $(LOCKS)/model.lock -r $(LOCKS)/dev.lock | brief
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 

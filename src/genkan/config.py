@@ -23,7 +23,7 @@ PATH_VARIABLE = "GENKAN_CONFIG"
 OVERRIDE_PREFIX = "GENKAN__"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -65,8 +65,8 @@ class ModelDefaults(Section):
     """What a request gets that does not say."""
 
     max_tokens: int = Field(default=512, ge=1, description="Answer length; less where the context window ends sooner.")
-    temperature: float = Field(default=1.0, ge=0, le=2, strict=False, allow_inf_nan=False)
-    top_p: float = Field(default=1.0, gt=0, le=1, strict=False, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -138,29 +138,41 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys; YAML 1.2 forbids them and PyYAML keeps the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise ConfigError(str(key), f"duplicate key in line {key_node.start_mark.line + 1}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        settings = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError("", f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NOT_YAML as error:
         raise ConfigError("", f"{path} is not valid YAML: {error}") from None
     if not isinstance(settings, dict):
         raise ConfigError("", f"{path} must hold a mapping; its keys: {', '.join(Config.model_fields)}")
     return settings
+
+
+#: What PyYAML raises; for a date such as 2024-02-30 and for bad UTF-8 it is a plain ValueError.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
+
+def _parse(text: str, path: str = "") -> Any:
+    _refuse_duplicates(yaml.compose(text, Loader=yaml.SafeLoader), path)
+    return yaml.safe_load(text)
+
+
+def _refuse_duplicates(node: yaml.Node | None, path: str) -> None:
+    # YAML 1.2 forbids duplicate keys, and PyYAML keeps the last.
+    if isinstance(node, yaml.SequenceNode):
+        for index, inner in enumerate(node.value):
+            _refuse_duplicates(inner, f"{path}[{index}]")
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, inner in node.value:
+            name = str(key.value)
+            its_path = f"{path}.{name}" if path else name
+            if name in seen:
+                raise ConfigError(its_path, f"duplicate key in line {key.start_mark.line + 1}")
+            seen.add(name)
+            _refuse_duplicates(inner, its_path)
 
 
 def _override(settings: dict[str, Any], variable: str, text: str) -> None:
@@ -169,8 +181,8 @@ def _override(settings: dict[str, Any], variable: str, text: str) -> None:
     for part in parents:
         place = _descend(place, part, variable)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = _parse(text, variable)
+    except _NOT_YAML as error:
         raise ConfigError(variable, f"its value is not valid YAML: {error}") from None
     if isinstance(place, list):
         place[_index(place, last, variable)] = value
@@ -192,7 +204,8 @@ def _descend(place: Any, part: str, variable: str) -> Any:
 
 def _index(place: list[Any], part: str, variable: str) -> int:
     if not part.isdecimal() or int(part) >= len(place):
-        raise ConfigError(variable, f"'{part}' must be an index from 0 to {len(place) - 1}")
+        allowed = f"must be an index from 0 to {len(place) - 1}" if place else "names an entry of an empty list"
+        raise ConfigError(variable, f"'{part}' {allowed}")
     return int(part)
 
 

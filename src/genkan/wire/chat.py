@@ -103,6 +103,10 @@ class CompletionRequest(GenerationRequest):
 def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:
     fields.require("model")
     model = fields.string("model", max_chars=MAX_MODEL_CHARS)
+    for label in ("user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"):
+        fields.string(label)
+    fields.boolean("store")
+    fields.object("metadata")
     stream = fields.boolean("stream") or False
     return {
         "model": model,
