@@ -1,13 +1,28 @@
-"""One server for all end-to-end tests that do not break it."""
+"""One server for all end-to-end tests that do not break it, and its clients."""
 
 from collections.abc import Generator
 
+import httpx
+import openai
 import pytest
-from server import Server, running_server
+from e2e.live_server import LiveServer, running_server
 
 
 @pytest.fixture(scope="session")
-def server() -> Generator[Server, None, None]:
+def server() -> Generator[LiveServer, None, None]:
     """A ready server with the default configuration."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture
+def sdk(server: LiveServer) -> Generator[openai.OpenAI, None, None]:
+    """OpenAI's client, as its users have it."""
+    with openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: LiveServer) -> Generator[httpx.Client, None, None]:
+    with httpx.Client(base_url=server.base_url, timeout=60, trust_env=False) as client:
+        yield client

@@ -3,15 +3,13 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
-from server import Server, running_server
+from e2e.live_server import BENTOML, ROOT, running_server
 
-ROOT = Path(__file__).parents[2]
 MARK = "0.0.0+bento"
 
 
@@ -26,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = tree / "src" / "genkan" / "__init__.py"
     package.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{MARK}"', package.read_text()))
     subprocess.run(
-        [str(Path(sys.executable).parent / "bentoml"), "build"],
+        [BENTOML, "build"],
         cwd=tree,
         env={"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PATH": "/usr/bin:/bin"},
         check=True,
@@ -62,16 +60,12 @@ def test_declares_the_native_api(store: Path) -> None:
 
 
 def test_serves_its_own_code_with_the_tree_gone(store: Path, tmp_path: Path) -> None:
-    with running_server(bento="genkan:latest", bentoml_home=store, cwd=tmp_path) as server:
-        assert isinstance(server, Server)
+    with running_server(bento="genkan:latest", store=store, cwd=tmp_path) as server:
         assert httpx.get(f"{server.base_url}/").json()["version"] == MARK
+        question = {"role": "user", "content": "What is the capital of France?"}
         reply = httpx.post(
             f"{server.base_url}/v1/chat/completions",
-            json={
-                "model": "default",
-                "temperature": 0,
-                "messages": [{"role": "user", "content": "What is the capital of France?"}],
-            },
+            json={"model": "default", "temperature": 0, "messages": [question]},
             timeout=60,
         )
     assert "Paris" in reply.json()["choices"][0]["message"]["content"]

@@ -3,12 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from server import Server
+from e2e.live_server import ROOT, LiveServer
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PRINTED_ADDRESS = "http://127.0.0.1:3000"
 
@@ -23,7 +21,7 @@ def run(command: list[str]) -> str:
     return done.stdout
 
 
-def test_the_shell_block_streams_an_answer(server: Server) -> None:
+def test_the_shell_block_streams_an_answer(server: LiveServer) -> None:
     [block] = blocks("sh")
     assert PRINTED_ADDRESS in block
     output = run(["bash", "-c", block.replace(PRINTED_ADDRESS, server.base_url)])
@@ -32,7 +30,7 @@ def test_the_shell_block_streams_an_answer(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("index", "printed"), [(0, r"^The capital of France is Paris\.\n$"), (1, r"^\S.* \d+\n$")])
-def test_the_python_blocks_print_an_answer(server: Server, index: int, printed: str) -> None:
+def test_the_python_blocks_print_an_answer(server: LiveServer, index: int, printed: str) -> None:
     block = blocks("python")[index]
     assert PRINTED_ADDRESS in block
     output = run([sys.executable, "-c", block.replace(PRINTED_ADDRESS, server.base_url)])

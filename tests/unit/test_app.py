@@ -1,0 +1,56 @@
+"""What a process loads, and that the gateway's parts fit together."""
+
+import subprocess
+import sys
+
+import pytest
+from asgi import AsgiClient, post
+
+from genkan.config import Config
+
+CONFIG = Config.model_validate(
+    {
+        "upstreams": [{"name": "engine", "kind": "engine"}],
+        "models": [{"name": "m", "upstream": "engine", "released": "2024-11-01", "owned_by": "someone"}],
+        "routes": [{"alias": "default", "chain": ["m"]}],
+    }
+)
+
+
+def test_building_the_gateway_loads_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from genkan.app import EngineProcess, GatewayProcess\n"
+        "from genkan.config import load\n"
+        "config = load(pathlib.Path('configs/local.yaml'))\n"
+        "GatewayProcess(config, '/nowhere'), EngineProcess(config)\n"
+        "print(sorted({'torch', 'transformers', 'gguf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.anyio
+async def test_the_gateway_answers_its_paths_and_reports_an_engine_that_is_not_there() -> None:
+    from genkan.app import GatewayProcess
+
+    gateway = GatewayProcess(CONFIG, "/nonexistent/engine.sock")
+    await gateway.start()
+    try:
+        listed = await AsgiClient(gateway.asgi).request("GET", "/v1/models")
+        assert b'"id":"default"' in listed.body
+        one = await AsgiClient(gateway.asgi).request("GET", "/v1/models/m")
+        assert one.body == b'{"id":"m","object":"model","created":1730419200,"owned_by":"someone"}'
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+        for path in ("/v1/chat/completions", "/call"):
+            client = await post(gateway.asgi, path, body)
+            assert (client.status, client.error["code"]) == (503, "upstream_unreachable")
+            assert client.headers["retry-after"] == "5"
+        completion = await post(gateway.asgi, "/v1/completions", {"model": "m", "prompt": "x"})
+        assert completion.status == 503
+        health = await AsgiClient(gateway.asgi).request("GET", "/health")
+        assert b'"requests_served":3' in health.body
+        refused = await AsgiClient(gateway.asgi, peer="192.0.2.7").request("GET", "/v1/models")
+        assert refused.status == 401
+    finally:
+        await gateway.aclose()
