@@ -145,9 +145,11 @@ class LiveServer:
 
 
 @contextmanager
-def running_server(env: Mapping[str, str] | None = None) -> Generator[LiveServer, None, None]:
+def running_server(
+    env: Mapping[str, str] | None = None, *, bento: str = ".", store: Path | None = None, cwd: Path = ROOT
+) -> Generator[LiveServer, None, None]:
     """A server that is ready. Ends it cleanly, or fails."""
-    server = LiveServer(env=env)
+    server = LiveServer(env=env, bento=bento, store=store, cwd=cwd)
     try:
         server.start()
         server.wait_ready()
