@@ -73,20 +73,22 @@ class Exchange:
         declared = self.header(b"content-length") or b""
         given = int(declared) if declared.isdigit() and len(declared) < 20 else None
         pieces: list[bytes] = []
-        received = 0
+        received, more = 0, True
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     if max(received, given or 0) > limit_bytes:
-                        await self._discard_body(given)
+                        if more:
+                            await self._discard_body(given)
                         raise BodyTooLarge(limit_bytes=limit_bytes, given_bytes=given)
+                    if not more:
+                        return b"".join(pieces)
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     pieces.append(message.get("body", b""))
                     received += len(pieces[-1])
-                    if not message.get("more_body", False) and received <= limit_bytes:
-                        return b"".join(pieces)
+                    more = message.get("more_body", False)
         except TimeoutError:
             raise BodyTimeout(f"The request body must arrive within {timeout_s:g} s.") from None
 

@@ -31,8 +31,8 @@ class ModelRunner:
         file = gguf.load(locate(config.model), self.dtype, cache_dir(config))
         self.metadata = file.metadata
         self.digest = file.digest
+        self._model = _build(file)
         self.max_model_len = _max_model_len(config, file.metadata)
-        self._model = _build(file, self.dtype)
         _log.info("loaded %s in %.1f s (%s)", config.model, time.monotonic() - began, self.dtype)
 
     def forward(self, ids: list[int], kv: Any) -> tuple[torch.Tensor, Any]:
@@ -62,16 +62,25 @@ def _dtype(name: str) -> torch.dtype:
 
 def _max_model_len(config: EngineConfig, metadata: dict[str, Any]) -> int:
     own = int(metadata["llama.context_length"])
-    if config.max_model_len is None:
-        return own
-    if config.max_model_len > own:
-        raise ModelFileError(
-            f"engine.max_model_len must be at most the model's own {own}; given: {config.max_model_len}"
-        )
-    return config.max_model_len
+    wanted = config.max_model_len or own
+    if wanted > own:
+        raise ModelFileError(f"engine.max_model_len must be at most the model's own {own}; given: {wanted}")
+    return wanted
 
 
-def _build(file: gguf.ModelFile, dtype: torch.dtype) -> Any:
+def _build(file: gguf.ModelFile) -> Any:
+    scaling = file.metadata.get("llama.rope.scaling.type", "none")
+    if scaling != "none":
+        raise ModelFileError(f"the model scales its rotary embedding ({scaling}), which the engine does not do yet")
+    try:
+        return _assembled(file)
+    except KeyError as error:
+        raise ModelFileError(f"the model file does not say {error}") from error
+    except (RuntimeError, ValueError) as error:
+        raise ModelFileError(f"the model file's tensors do not fit its metadata: {error}") from error
+
+
+def _assembled(file: gguf.ModelFile) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     read = file.metadata

@@ -1,5 +1,7 @@
 """Logits to a token id."""
 
+import hashlib
+
 import torch
 
 from genkan.engine.sequence import SamplingParams
@@ -18,7 +20,7 @@ class Sampler:
             if params.seed is None:
                 self._generator.seed()
             else:
-                self._generator.manual_seed(params.seed % 2**64)
+                self._generator.manual_seed(_mixed(params.seed))
 
     def sample(self, logits: torch.Tensor) -> int:
         """A token id drawn from ``logits`` (float, ``[vocab]``, unnormalised)."""
@@ -39,3 +41,9 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     before = ordered.cumsum(0) - ordered
     ordered[before >= top_p] = 0  # the first token has nothing before it, so it always stays
     return torch.zeros_like(probabilities).scatter_(0, ids, ordered)
+
+
+def _mixed(seed: int) -> int:
+    """A seed whose every bit depends on all of ``seed``: torch's generator on the CPU takes only the lower 32."""
+    digest = hashlib.blake2b(seed.to_bytes(16, "little", signed=True), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

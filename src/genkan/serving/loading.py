@@ -24,6 +24,8 @@ class LoadingModel:
         self._load = load
         self._model: LocalModel | None = None
         self._failure: str | None = None
+        self._stopped = False
+        self._handover = threading.Lock()  # between the loading thread and stop()
         self._thread = threading.Thread(target=self._run, name="engine-load", daemon=True)
 
     def start(self) -> None:
@@ -41,14 +43,17 @@ class LoadingModel:
         return await self._model.respond(request)
 
     def stop(self) -> None:
-        if self._model is not None:
-            self._model.stop()
+        """Stop the model; one that is still loading stops as soon as it has loaded."""
+        with self._handover:
+            self._stopped = True
+            if self._model is not None:
+                self._model.stop()
 
     def _run(self) -> None:
         began = time.monotonic()
         _log.info("the engine is loading its model")
         try:
-            self._model = self._load()
+            self._hand_over(self._load())
         except ModelFileError as error:
             self._failure = f"The engine cannot load its model: {error}"
             _log.error("%s", self._failure)
@@ -57,3 +62,10 @@ class LoadingModel:
             _log.exception("the model cannot be loaded")
         else:
             _log.info("the engine is ready after %.1f s", time.monotonic() - began)
+
+    def _hand_over(self, model: "LocalModel") -> None:
+        with self._handover:
+            if self._stopped:
+                model.stop()
+            else:
+                self._model = model

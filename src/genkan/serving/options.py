@@ -51,13 +51,13 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
 
 def refuse_unsupported(request: GenerationRequest) -> None:
     """Raises UnsupportedOption for the first option that this engine would have to ignore."""
-    foreign = "prompt" if isinstance(request, ChatRequest) else "messages"
+    foreign = ("prompt",) if isinstance(request, ChatRequest) else ("messages", "max_completion_tokens")
     for name, value in request.raw.items():
         if value is None or name in _LABELS or name in OWN_KEYS:
             continue
         if name in _NEUTRAL:
             _check_neutral(name, value)
-        elif name not in _HONOURED or name == foreign:
+        elif name not in _HONOURED or name in foreign:
             raise UnsupportedOption(name[:200], "the engine does not know it")
     if request.extras.cache == "only":
         raise UnsupportedOption("genkan.cache", "there is no stored answer to serve and generating one is forbidden")

@@ -55,7 +55,9 @@ class TextTokenizer:
             for start in range(0, len(text), _SLICE_CHARS):
                 beginning += len(self._tokenizer.encode(text[start : start + _SLICE_CHARS], add_special_tokens=False))
                 if beginning > limit + _SLICE_SLACK * (1 + start // _SLICE_CHARS):
-                    return self.encode(text[: start + _SLICE_CHARS])
+                    ids = self.encode(text[: start + _SLICE_CHARS])
+                    if len(ids) > limit:
+                        return ids
         return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -69,7 +71,7 @@ class TextTokenizer:
         """
         try:
             return str(self._template.render(messages=messages, add_generation_prompt=True, **self._special))
-        except TemplateError as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from None

@@ -168,7 +168,7 @@ def _check_logit_bias(fields: Fields) -> None:
     if len(entries) > 300:
         raise InvalidRequest(f"'logit_bias' must have at most 300 entries; given: {len(entries)}.", param="logit_bias")
     for token in entries:
-        if not token.isdecimal():
+        if not (token.isascii() and token.isdecimal()):
             raise InvalidRequest("'logit_bias' keys must be token ids.", param="logit_bias")
         bias.number(token, low=-100, high=100)
 

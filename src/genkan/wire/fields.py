@@ -119,4 +119,5 @@ class WrongType(InvalidRequest):
 def wrong_type(path: str, expected: str, value: Any) -> WrongType:
     """The error for ``value`` at ``path`` where ``expected`` was."""
     given = _NAMES_GIVEN.get(type(value), "something else")
+    path = path[:200]
     return WrongType(f"Invalid type for '{path}': expected {expected}, but got {given} instead.", param=path)

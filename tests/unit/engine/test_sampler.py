@@ -103,11 +103,10 @@ def test_a_token_of_probability_zero_is_never_drawn() -> None:
 
 
 def test_bfloat16_logits_are_sampled_in_float32() -> None:
-    # In bfloat16 each of these probabilities would round, and a sum of 2000 of them not reach a half.
+    # A running sum of these probabilities in bfloat16 goes in steps of 1/256 near a half, eight tokens wide.
     logits = torch.zeros(2000, dtype=torch.bfloat16)
-    drawn = draws(logits, 300, top_p=0.5, seed=1)
-    assert all(0 <= token < 2000 for token in drawn)
-    assert len(set(drawn)) > 200
+    drawn = draws(logits, 20_000, top_p=0.5, seed=1)
+    assert 999 <= len(set(drawn)) <= 1001
 
 
 def _chi_squared(drawn: list[int], probabilities: torch.Tensor) -> float:

@@ -194,6 +194,17 @@ def test_bos_stands_first_only_where_the_file_asks_for_it() -> None:
     assert with_metadata(tokenizer__ggml__add_bos_token=True).encode("abc") == [0, 5, 4]
 
 
+@pytest.mark.parametrize(("pre", "ids"), [("smollm", [2, 3, 4]), ("gpt-2", [5, 4])])
+def test_the_pre_tokenizer_decides_whether_digits_are_merged(pre: str, ids: list[int]) -> None:
+    small = with_metadata(
+        tokenizer__ggml__pre=pre,
+        tokenizer__ggml__tokens=["<|im_start|>", "<|im_end|>", "1", "2", "a", "12"],
+        tokenizer__ggml__token_type=[3, 3, 1, 1, 1, 1],
+        tokenizer__ggml__merges=["1 2"],
+    )
+    assert small.encode("12a") == ids
+
+
 def test_every_end_of_turn_token_of_the_vocabulary_stops(tokenizer: TextTokenizer) -> None:
     assert tokenizer.stop_ids == {0, 2}  # <|endoftext|> and <|im_end|>
 
