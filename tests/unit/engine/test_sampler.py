@@ -49,6 +49,11 @@ def test_different_seeds_draw_differently() -> None:
     assert len(set(drawn)) == 5
 
 
+def test_seeds_that_differ_only_above_32_bits_draw_differently() -> None:
+    logits = torch.zeros(1000)
+    assert draws(logits, 20, seed=7) != draws(logits, 20, seed=7 + 2**40)
+
+
 def test_without_a_seed_two_sequences_draw_differently() -> None:
     logits = torch.zeros(1000)
     assert draws(logits, 20, seed=None) != draws(logits, 20, seed=None)  # equal once in 1000^20

@@ -124,3 +124,18 @@ def test_a_model_that_failed_to_load_can_be_stopped() -> None:
     model = loaded(failing(ModelFileError("gone")))
     model.stop()
     assert not model.ready
+
+
+def test_a_model_that_loads_while_it_is_stopped_ends_at_once() -> None:
+    loaded, go_on = LoadedModel(), threading.Event()
+
+    def load() -> LoadedModel:
+        assert go_on.wait(WAIT_S)
+        return loaded
+
+    model = loading(load)
+    model.start()
+    model.stop()
+    go_on.set()
+    model._thread.join(WAIT_S)
+    assert (loaded.stopped, model.ready) == (1, False)

@@ -1,0 +1,146 @@
+"""The tree of errors, as drawn and as it is, and what the errors say."""
+
+import inspect
+import re
+
+import pytest
+
+from genkan import errors
+from genkan.errors import (
+    BodyTooLarge,
+    ConfigError,
+    ContextTooLong,
+    GenkanError,
+    InternalError,
+    ModelNotFound,
+    RequestError,
+    TimedOut,
+    UnsupportedOption,
+    UpstreamRefused,
+    WrongMethod,
+)
+
+CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value)}
+REQUEST_ERRORS = [value for value in CLASSES.values() if issubclass(value, RequestError)]
+
+
+def drawn() -> dict[str, tuple[str, int | None]]:
+    """Each class in the module's docstring: the one it hangs from, and its status if one is drawn."""
+    tree = inspect.getdoc(errors) or ""
+    lines = tree[tree.index("GenkanError") : tree.index("\n\n`api/")].splitlines()
+    found: dict[str, tuple[str, int | None]] = {}
+    last_at: dict[int, str] = {-1: "Exception"}
+    for line in lines:
+        branch, text = re.fullmatch(r"([│├└─ ]*)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
+        depth = len(branch) // 3
+        classes = re.split(r" {2,}", text)[0].split(" · ")
+        for each in classes:
+            name, status = re.fullmatch(r"(\w+)(?: (\d{3}))?(?:\(.*\))?", each).groups()  # type: ignore[union-attr]
+            assert name not in found
+            found[name] = (last_at[depth - 1], int(status) if status else None)
+            last_at[depth] = name
+    return found
+
+
+def test_the_tree_has_every_class_and_no_other() -> None:
+    assert set(drawn()) == {name for name, value in CLASSES.items() if issubclass(value, Exception)}
+
+
+def test_every_class_hangs_from_its_base() -> None:
+    assert {name: parent for name, (parent, _) in drawn().items()} == {
+        name: value.__base__.__name__ for name, value in CLASSES.items() if value.__base__
+    }
+
+
+def test_every_class_has_the_status_that_is_drawn() -> None:
+    statuses = {name: status for name, (_, status) in drawn().items() if status}
+    assert statuses == {name: CLASSES[name].status for name in statuses}
+
+
+def test_only_bases_and_an_upstreams_own_error_have_no_status_drawn() -> None:
+    tree = drawn()
+    without = {error.__name__ for error in REQUEST_ERRORS if tree[error.__name__][1] is None}
+    assert without == {"RequestError", "UpstreamError", "UpstreamRefused"}
+
+
+@pytest.mark.parametrize("error", [value for name, value in CLASSES.items() if issubclass(value, GenkanError)])
+def test_every_class_says_in_a_sentence_what_it_means(error: type[GenkanError]) -> None:
+    assert (error.__doc__ or "").split("\n")[0].endswith(".")
+
+
+@pytest.mark.parametrize("error", REQUEST_ERRORS)
+def test_an_error_that_is_the_clients_is_named_a_request_error(error: type[RequestError]) -> None:
+    assert (error.type == "invalid_request_error") == (400 <= error.status < 500)
+
+
+@pytest.mark.parametrize("error", REQUEST_ERRORS)
+def test_lack_of_capacity_says_when_to_come_back_and_nothing_else_does(error: type[RequestError]) -> None:
+    assert (error.retry_after_s is not None) == (error.status == 503)
+
+
+def test_a_wrong_setting_begins_with_its_path() -> None:
+    error = ConfigError("upstreams[0].kind", "is wrong")
+    assert (str(error), error.path) == ("upstreams[0].kind: is wrong", "upstreams[0].kind")
+
+
+def test_a_wrong_file_has_no_path_to_begin_with() -> None:
+    assert str(ConfigError("", "cannot read it")) == "cannot read it"
+
+
+def test_a_context_that_is_too_long_says_how_much_was_asked_for() -> None:
+    error = ContextTooLong(limit_tokens=100, prompt_tokens=90, max_tokens=20, param="messages")
+    assert "maximum context length is 100 tokens. However, you requested 110 tokens (90 in the prompt" in error.message
+    assert (error.limit_tokens, error.given_tokens, error.param) == (100, 110, "messages")
+
+
+def test_a_prompt_that_was_not_counted_to_its_end_says_at_least() -> None:
+    error = ContextTooLong(limit_tokens=100, prompt_tokens=101, max_tokens=1, param="messages")
+    assert "requested at least 102 tokens (at least 101 in the prompt" in error.message
+
+
+def test_an_unsupported_option_says_which_and_why() -> None:
+    error = UnsupportedOption("top_k", "because")
+    assert (error.message, error.param) == ("'top_k' is not supported by this model: because", "top_k")
+
+
+def test_a_model_that_is_not_found_repeats_only_the_beginning_of_a_long_name() -> None:
+    error = ModelNotFound("m" * 9999)
+    assert "'" + "m" * 200 + "…'" in error.message
+    assert error.param == "model"
+
+
+def test_a_wrong_method_says_which_are_right() -> None:
+    assert WrongMethod("PUT", "/v1/models", ["GET", "HEAD"]).message == (
+        "PUT is not allowed on /v1/models; allowed: GET, HEAD."
+    )
+
+
+@pytest.mark.parametrize(("given", "text"), [(11, "11 bytes"), (None, "more")])
+def test_a_body_that_is_too_large_says_the_limit(given: int | None, text: str) -> None:
+    message = BodyTooLarge(limit_bytes=10, given_bytes=given).message
+    assert message == f"The request body must be at most 10 bytes; given: {text}."
+
+
+def test_a_timeout_says_in_which_phase() -> None:
+    error = TimedOut(upstream="engine", phase="first_token", limit_s=0.5)
+    assert "first_token took more than 0.5 s" in error.message
+    assert error.upstream == "engine"
+
+
+def test_an_upstreams_own_error_keeps_all_its_names() -> None:
+    error = UpstreamRefused(
+        "no", upstream="u", status=418, kind="teapot_error", code="short", param="spout", retry_after_s=2.0
+    )
+    assert (error.message, error.upstream, error.status, error.type) == ("no", "u", 418, "teapot_error")
+    assert (error.code, error.param, error.retry_after_s) == ("short", "spout", 2.0)
+
+
+def test_one_upstreams_error_does_not_change_the_class() -> None:
+    UpstreamRefused("no", upstream="u", status=418, kind="t", code="c", param=None, retry_after_s=None)
+    assert (UpstreamRefused.status, UpstreamRefused.code) == (500, None)
+
+
+def test_a_bug_of_ours_tells_the_client_nothing() -> None:
+    assert (InternalError().message, InternalError().status) == (
+        "The server had an error while processing your request.", 500
+    )  # fmt: skip
