@@ -16,6 +16,7 @@ GenkanError
    │  ├─ UpstreamBroken 502          it answered, and the answer is not one
    │  └─ UpstreamRefused             it answered with an error of its own, passed on
    ├─ EngineOverloaded 503 · EngineUnavailable 503 · EngineFailed 500
+   ├─ ServerStopping 503             the server ends before the answer does
    └─ InternalError 500              a bug of ours
 
 `api/error_handler.py` turns a RequestError into OpenAI's error body; nothing else does.
@@ -242,6 +243,18 @@ class EngineFailed(RequestError):
     """The engine failed on this request; others are not affected."""
 
     code = "engine_error"
+
+
+class ServerStopping(RequestError):
+    """The server ends and has no more time for this request."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_shutting_down"
+    retry_after_s = 5.0
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.")
 
 
 class InternalError(RequestError):

@@ -19,7 +19,8 @@ Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
 _DISCARD_LIMIT_BYTES = 64 << 20
-_DISCARD_S = 2.0
+_DISCARD_S = 5.0
+_DISCARD_PAUSE_S = 0.2  # a client that is silent for so long has stopped sending, or never meant to
 
 
 class ClientGone(Exception):
@@ -109,15 +110,15 @@ class Exchange:
         if (declared_bytes or 0) > _DISCARD_LIMIT_BYTES:
             return
         left = _DISCARD_LIMIT_BYTES
-        try:
-            async with asyncio.timeout(_DISCARD_S):
-                while left > 0:
-                    message = await self._receive()
-                    left -= len(message.get("body", b""))
-                    if not message.get("more_body", False):
-                        return
-        except TimeoutError:
-            return
+        deadline = time.monotonic() + _DISCARD_S
+        while left > 0 and time.monotonic() < deadline:
+            try:
+                message = await asyncio.wait_for(self._receive(), _DISCARD_PAUSE_S)
+            except TimeoutError:
+                return
+            left -= len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
     async def wait_for_disconnect(self) -> None:
         """Return when the client has gone. The body must have been read."""

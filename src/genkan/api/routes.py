@@ -4,13 +4,14 @@ Exact paths and one level of prefixes are all an OpenAI-compatible API has, so a
 and unknown paths and methods get OpenAI's error body like everything else.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from genkan.api.error_handler import send_error
 from genkan.api.exchange import ClientGone, Exchange, Message, Receive, Scope, Send
-from genkan.errors import InternalError, RequestError, UnknownPath, WrongMethod
+from genkan.errors import InternalError, RequestError, ServerStopping, UnknownPath, WrongMethod
 from genkan.telemetry.logging import FIELDS
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
@@ -67,6 +68,11 @@ class Api:
             exchange.fields["client_gone"] = True
         except RequestError as error:
             await send_error(exchange, error)
+        except asyncio.CancelledError:
+            # The server's time to drain is over. A stream must not end bare: it would look complete.
+            if not exchange.complete:
+                await send_error(exchange, ServerStopping())
+            raise
         except Exception:  # noqa: BLE001 - the last barrier: a bug becomes a 500 in OpenAI's shape
             _log.exception("a bug: %s %s failed (%s)", exchange.method, exchange.path[:200], exchange.request_id)
             if not exchange.complete:

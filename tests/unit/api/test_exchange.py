@@ -53,6 +53,14 @@ async def test_does_not_wait_for_a_body_that_is_declared_absurdly_large() -> Non
     assert client.status == 413
 
 
+async def test_does_not_wait_for_the_rest_of_a_large_body_that_does_not_come() -> None:
+    headers = [*JSON_HEADERS, (b"content-length", b"1000")]
+    client = await asyncio.wait_for(
+        AsgiClient(echoing()).request("POST", "/echo", [b"x"], headers, hold_body=True), timeout=1
+    )
+    assert client.status == 413
+
+
 async def test_gives_up_on_a_body_that_does_not_come() -> None:
     client = await AsgiClient(echoing(timeout_s=0.01)).request("POST", "/echo", [b"x"], hold_body=True)
     assert client.status == 408

@@ -103,3 +103,5 @@ async def test_cancelling_the_request_from_outside_is_not_mistaken_for_a_disconn
     with pytest.raises(asyncio.CancelledError):
         await request
     assert responder.closed == 1
+    assert b"server_shutting_down" in client.body
+    assert client.body.endswith(b"data: [DONE]\n\n")
