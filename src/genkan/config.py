@@ -151,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 #: What PyYAML raises; for a date such as 2024-02-30 and for bad UTF-8 it is a plain ValueError.
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+_NOT_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 def _parse(text: str, path: str = "") -> Any:

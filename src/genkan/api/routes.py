@@ -5,6 +5,7 @@ and unknown paths and methods get OpenAI's error body like everything else.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
@@ -21,6 +22,7 @@ PathTable = Mapping[str, Mapping[str, Endpoint]]
 #: Paths that BentoML answers, for GET and HEAD; `front.py` sends it those.
 BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/schema.json"})
 CLIENT_CLOSED_REQUEST = 499
+_FAREWELL_S = 1.0
 _OTHER = "other"
 _log = logging.getLogger("genkan.api")
 _access_log = logging.getLogger("genkan.access")
@@ -71,7 +73,7 @@ class Api:
         except asyncio.CancelledError:
             # The server's time to drain is over. A stream must not end bare: it would look complete.
             if not exchange.complete:
-                await send_error(exchange, ServerStopping())
+                await _send_farewell(exchange)
             raise
         except Exception:  # noqa: BLE001 - the last barrier: a bug becomes a 500 in OpenAI's shape
             _log.exception("a bug: %s %s failed (%s)", exchange.method, exchange.path[:200], exchange.request_id)
@@ -99,6 +101,12 @@ class Api:
             }
             path = exchange.path if label != _OTHER else exchange.path[:200].encode("unicode_escape").decode()
             _access_log.log(self._access_log_level, "%s %s", exchange.method, path, extra={FIELDS: fields})
+
+
+async def _send_farewell(exchange: Exchange) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FAREWELL_S):  # a client that does not read must not hold up the end
+            await send_error(exchange, ServerStopping())
 
 
 def _as_plain_request(scope: Scope, send: Send) -> tuple[Scope, Send]:

@@ -17,6 +17,7 @@ _HONOURED: Final = frozenset(
         "temperature", "top_p", "seed", "stop", "n",
     }
 )  # fmt: skip
+_STREAM_OPTIONS: Final = ("include_usage", "include_obfuscation")  # the second pads chunks and changes no text
 #: Labels: no effect on what is generated.
 _LABELS: Final = frozenset(
     {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "store"}
@@ -61,6 +62,7 @@ def refuse_unsupported(request: GenerationRequest) -> None:
             raise UnsupportedOption(name[:200], "the engine does not know it")
     if request.extras.cache == "only":
         raise UnsupportedOption("genkan.cache", "there is no stored answer to serve and generating one is forbidden")
+    _refuse_others(request.raw.get("stream_options") or {}, "stream_options", _STREAM_OPTIONS)
     if isinstance(request, ChatRequest):
         _check_messages(request.messages)
 
@@ -78,13 +80,19 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         path = f"messages[{index}]"
         if message["role"] in ("tool", "function"):
             raise UnsupportedOption(f"{path}.role", f"role '{message['role']}' needs tool calls")
-        for name, value in message.items():
-            if name not in ("role", "content", "name") and value not in (None, [], ""):
-                raise UnsupportedOption(f"{path}.{name[:200]}", "the engine does not know it")
-        content = message.get("content")
-        if isinstance(content, list):
-            for part, its in enumerate(content):
-                if its["type"] != "text":
-                    raise UnsupportedOption(
-                        f"{path}.content[{part}].type", f"only text parts; given: '{its['type'][:100]}'"
-                    )
+        _refuse_others(message, path, ("role", "content", "name"))
+        if isinstance(content := message.get("content"), list):
+            for place, part in enumerate(content):
+                _check_part(part, f"{path}.content[{place}]")
+
+
+def _check_part(part: dict[str, Any], path: str) -> None:
+    if part["type"] != "text":
+        raise UnsupportedOption(f"{path}.type", f"only text parts; given: '{part['type'][:100]}'")
+    _refuse_others(part, path, ("type", "text"))
+
+
+def _refuse_others(values: dict[str, Any], path: str, known: tuple[str, ...]) -> None:
+    for name, value in values.items():
+        if name not in known and value not in (None, [], ""):
+            raise UnsupportedOption(f"{path}.{name[:200]}", "the engine does not know it")

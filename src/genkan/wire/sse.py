@@ -29,11 +29,6 @@ def encode_event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
 
-def encode_comment(text: bytes) -> bytes:
-    """A comment, which clients skip: it keeps a silent connection alive."""
-    return b": %b\n\n" % text
-
-
 class SseDecoder:
     """Payloads of an event stream that arrives in pieces of any size.
 

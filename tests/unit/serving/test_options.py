@@ -55,8 +55,9 @@ ACTIVE: list[tuple[str, Any]] = [
     ("frequency_penalty", -1), ("repetition_penalty", 1.1), ("repetition_penalty", True), ("logit_bias", {"1": 1}),
     ("top_k", 40), ("top_k", False), ("min_p", 0.1), ("echo", True), ("suffix", "x"),
     ("tools", [{"type": "function"}]), ("functions", [{"name": "f"}]), ("tool_choice", "required"),
-    ("tool_choice", {"type": "function"}), ("function_call", {"name": "f"}), ("response_format", {"type": "json_object"}),
-    ("response_format", {"type": "json_schema", "json_schema": {}}), ("modalities", ["text", "audio"]),
+    ("tool_choice", {"type": "function"}), ("function_call", {"name": "f"}),
+    ("response_format", {"type": "json_object"}), ("response_format", {"type": "json_schema", "json_schema": {}}),
+    ("modalities", ["text", "audio"]),
     ("ignore_eos", True), ("ignore_eos", 0), ("min_tokens", 1),
 ]  # fmt: skip
 UNKNOWN = {"reasoning_effort": "low", "audio": {}, "prediction": {}, "web_search_options": {}, "stop_token_ids": [1]}
@@ -158,3 +159,20 @@ def test_refuses_a_part_that_is_no_text_and_names_it() -> None:
     error = refusal(chat(messages=[{"role": "user", "content": parts}]))
     assert error.param == "messages[0].content[1].type"
     assert "only text parts; given: 'image_url'" in error.message
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"stream": True, "stream_options": {"include_usage": True, "every": 3}}, "stream_options.every"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "lang": "vi"}]}]},
+            "messages[0].content[0].lang",
+        ),
+    ],
+)
+def test_refuses_what_it_does_not_know_also_inside_of_objects(extra: dict[str, Any], param: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **extra}
+    with pytest.raises(UnsupportedOption) as caught:
+        refuse_unsupported(ChatRequest.from_object(body))
+    assert caught.value.param == param

@@ -146,8 +146,14 @@ def test_a_wrong_stop_entry_is_refused_by_its_index(entry: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "bias", [{"a": 1}, {"-1": 1}, {"": 1}, {"1.0": 1}, {"٣": 1}, {"1": 101}, {"1": "1"}, dict.fromkeys(map(str, range(301)), 0)]
-)  # fmt: skip
+    "bias",
+    [
+        *[{token: 1} for token in ("a", "-1", "", "1.0", "٣")],
+        {"1": 101},
+        {"1": "1"},
+        {str(token): 0 for token in range(301)},
+    ],
+)
 def test_a_wrong_logit_bias_is_refused(bias: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="logit_bias"):
         chat(logit_bias=bias)
