@@ -28,7 +28,7 @@ $(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS
 	@echo "genkan: installing pinned packages into $(VENV), once; this takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	install="$(BIN)/python -m pip install --no-deps --require-hashes --progress-bar off"
-	brief() { sed -unE 's/ \(from .*//; /^(Collecting|Installing|Successfully|ERROR)/p' | cut -c1-120; }
+	brief() { sed -unE 's/ \(from .*//; /^( *Downloading|Collecting|Installing|Successfully|ERROR)/p' | cut -c1-120; }
 	if [ "$(TORCH)" = cpu ] && $$install -r $(LOCKS)/torch-cpu.lock 2>/dev/null | brief; then
 		echo "genkan: torch is the CPU build"
 	else

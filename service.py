@@ -17,6 +17,7 @@ from genkan import bad_http
 from genkan.app import EngineProcess, GatewayProcess
 from genkan.config import PATH_VARIABLE, config_path, load
 from genkan.engine.load.source import locate
+from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
 from genkan.front import FrontedService, end_with_parent, socket_path
 from genkan.telemetry import logging
@@ -29,23 +30,10 @@ except ConfigError as error:
 os.environ[PATH_VARIABLE] = str(path)  # workers inherit it, and may start in another folder
 
 
-@bentoml.service(name="genkan_engine", service_class=FrontedService, workers=1)
-class Engine:
-    """The model, in a process of its own."""
+class Worker:
+    """What both services do around their process."""
 
-    @bentoml.on_deployment
-    @staticmethod
-    def check_model_file() -> None:
-        """Runs once, before any worker starts."""
-        try:
-            locate(config.engine.model)
-        except ModelFileError as error:
-            sys.exit(f"genkan: {error}")
-
-    def __init__(self) -> None:
-        end_with_parent()
-        logging.configure(config.telemetry)
-        self.process = EngineProcess(config)
+    process: EngineProcess | GatewayProcess
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -55,12 +43,31 @@ class Engine:
     async def stop(self) -> None:
         await self.process.aclose()
 
+
+@bentoml.service(name="genkan_engine", service_class=FrontedService, workers=1)
+class Engine(Worker):
+    """The model, in a process of its own."""
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check_model_file() -> None:
+        """Runs once, before any worker starts."""
+        try:
+            check_window(config.engine, locate(config.engine.model))
+        except (ConfigError, ModelFileError) as error:
+            sys.exit(f"genkan: {error}")
+
+    def __init__(self) -> None:
+        end_with_parent()
+        logging.configure(config.telemetry)
+        self.process = EngineProcess(config)
+
     def __is_ready__(self) -> bool:
         return self.process.ready
 
 
 @bentoml.service(name="genkan", service_class=FrontedService, workers=config.server.workers)
-class Gateway:
+class Gateway(Worker):
     """The OpenAI-compatible face."""
 
     engine = bentoml.depends(Engine)
@@ -71,14 +78,6 @@ class Gateway:
         logging.configure(config.telemetry)
         self.process = GatewayProcess(config, socket_path(Engine))
 
-    @bentoml.on_startup
-    async def start(self) -> None:
-        await self.process.start()
-
-    @bentoml.on_shutdown
-    async def stop(self) -> None:
-        await self.process.aclose()
-
     @bentoml.api(route="/call")
     async def complete(
         self,
@@ -86,6 +85,7 @@ class Gateway:
         model: str = "default",
         stream: bool = False,
         max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         seed: int | None = None,

@@ -75,7 +75,8 @@ class EngineProcess:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._model = LoadingModel(self._load)
-        server = config.server
+        # The gateway has applied its limit, and what it passes on is the same body written anew.
+        server = config.server.model_copy(update={"max_body_bytes": 2 * config.server.max_body_bytes})
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._model, server)},
@@ -108,7 +109,7 @@ class EngineProcess:
 
         runner = ModelRunner(self._config.engine)
         tokenizer = TextTokenizer(runner.metadata)
-        runner.forward([0], None)  # one token, so that "ready" is proved and the first request is not slow
+        runner.check()
         model = self._config.engine_model
         return LocalModel(
             Engine(runner, self._config.engine, EngineMetrics().changed),

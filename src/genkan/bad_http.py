@@ -4,11 +4,10 @@ uvicorn answers such bytes itself, in plain text, before any application is aske
 the protocol class, so its one method for this is replaced.
 """
 
-import uuid
-
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from genkan.api.error_handler import error_body
+from genkan.api.exchange import new_request_id
 from genkan.errors import InvalidRequest
 
 
@@ -21,7 +20,7 @@ def _send_400_response(self: HttpToolsProtocol, msg: str) -> None:
     body = error_body(InvalidRequest(msg))
     head = (
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nx-request-id: req_{uuid.uuid4().hex}\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {new_request_id()}\r\nconnection: close\r\n\r\n"
     )
     self.transport.write(head.encode() + body)
     self.transport.close()

@@ -128,7 +128,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     Raises ConfigError with the YAML path of the setting that is wrong and what is allowed there.
     """
     settings = _read(path)
-    for variable in sorted(name for name in environ if name.startswith(OVERRIDE_PREFIX)):
+    for variable in sorted(name for name in environ if name.startswith("GENKAN_") and "__" in name):
+        if not variable.startswith(OVERRIDE_PREFIX):
+            raise ConfigError(variable, f"an override begins with {OVERRIDE_PREFIX}")
         _override(settings, variable, environ[variable])
     try:
         config = Config.model_validate(settings)
@@ -203,7 +205,7 @@ def _descend(place: Any, part: str, variable: str) -> Any:
 
 
 def _index(place: list[Any], part: str, variable: str) -> int:
-    if not part.isdecimal() or int(part) >= len(place):
+    if not (part.isascii() and part.isdecimal()) or int(part) >= len(place):
         allowed = f"must be an index from 0 to {len(place) - 1}" if place else "names an entry of an empty list"
         raise ConfigError(variable, f"'{part}' {allowed}")
     return int(part)

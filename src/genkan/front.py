@@ -17,7 +17,7 @@ import bentoml
 from _bentoml_sdk.service import Service
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from genkan.api.exchange import Receive, Scope, Send
+from genkan.api.exchange import Message, Receive, Scope, Send, new_request_id
 from genkan.api.routes import BENTOML_PATHS
 from genkan.app import Asgi
 from genkan.errors import ConfigError
@@ -42,11 +42,20 @@ class Front:
         if kind == "lifespan" or (
             kind == "http" and scope["path"] in BENTOML_PATHS and scope["method"] in ("GET", "HEAD")
         ):
-            await self._bento(scope, receive, send)
+            await self._bento(scope, receive, send if kind == "lifespan" else _with_request_id(send))
             return
         if self._ours is None:
             self._ours = bentoml.get_current_service().process.asgi
         await self._ours(scope, receive, send)
+
+
+def _with_request_id(send: Send) -> Send:
+    async def send_with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", new_request_id().encode())]
+        await send(message)
+
+    return send_with_id
 
 
 class FrontedService(Service[T]):

@@ -15,11 +15,12 @@ async def cancelled_on_disconnect(exchange: Exchange) -> AsyncGenerator[None, No
     """
     work = asyncio.current_task()
     assert work is not None
-    gone = False
+    gone = ended = False
 
     def cancel_work(watch: asyncio.Task[None]) -> None:
         nonlocal gone
-        if not watch.cancelled() and not exchange.complete:  # a server also reports a finished response this way
+        # A server also reports a finished response this way, and this callback may run after the block's end.
+        if not (watch.cancelled() or exchange.complete or ended):
             gone = True
             work.cancel()
 
@@ -33,5 +34,5 @@ async def cancelled_on_disconnect(exchange: Exchange) -> AsyncGenerator[None, No
             raise ClientGone from None
         raise
     finally:
-        watch.remove_done_callback(cancel_work)
+        ended = True
         watch.cancel()

@@ -23,6 +23,11 @@ _DISCARD_S = 5.0
 _DISCARD_PAUSE_S = 0.2  # a client that is silent for so long has stopped sending, or never meant to
 
 
+def new_request_id() -> str:
+    """The server's own name for a request; a client's is never used as one."""
+    return f"req_{uuid.uuid4().hex}"
+
+
 class ClientGone(Exception):
     """The client closed its connection; there is nobody to answer."""
 
@@ -31,8 +36,8 @@ class Exchange:
     """A request to read and a response to send, at most once."""
 
     __slots__ = (
+        "_asgi_send",
         "_receive",
-        "_send",
         "complete",
         "fields",
         "headers",
@@ -49,13 +54,13 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: list[Header] = scope["headers"]
         self.peer: str | None = scope["client"][0] if scope.get("client") else None
-        self.request_id = f"req_{uuid.uuid4().hex}"
+        self.request_id = new_request_id()
         self.status = 0  # until the response has started
         self.complete = False  # once the whole response was handed over
         self.fields: dict[str, object] = {}  # for the log
         self.started_s = time.monotonic()  # not the loop's clock: uvloop rounds it to milliseconds
         self._receive = receive
-        self._send = send
+        self._asgi_send = send
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the first if there are several."""
@@ -147,6 +152,14 @@ class Exchange:
     async def end_stream(self) -> None:
         self.complete = True
         await self._send({"type": "http.response.body", "body": b""})
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._asgi_send(message)
+        except (OSError, RuntimeError) as error:
+            # A server notices some disconnects only when it writes: uvicorn stops reading, and with it watching, a
+            # connection on which the client has sent its next request early. uvloop then raises RuntimeError.
+            raise ClientGone from error
 
     async def _start(self, status: int, media_type: bytes, headers: list[Header]) -> None:
         assert self.status == 0, "a response starts once"

@@ -1,6 +1,7 @@
 """``POST /v1/chat/completions`` and ``POST /v1/completions``: whole answers and event streams."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 from genkan.api.disconnect import cancelled_on_disconnect
 from genkan.api.exchange import Exchange
@@ -20,16 +21,27 @@ class GenerationEndpoint:
 
     async def __call__(self, exchange: Exchange) -> None:
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
-        request = self._parse(body)
-        exchange.fields |= {"model": request.model, "stream": request.stream}
-        async with cancelled_on_disconnect(exchange):
-            answer = await self._responder.respond(request)
-            try:
-                exchange.fields |= answer.fields
-                await _send(exchange, answer)
-            finally:
-                exchange.fields |= {"usage": answer.usage}
-                await answer.aclose()
+        async with answered(exchange, self._responder, self._parse(body)) as answer:
+            await _send(exchange, answer)
+
+
+@asynccontextmanager
+async def answered(
+    exchange: Exchange, responder: Responder, request: GenerationRequest
+) -> AsyncGenerator[Answer, None]:
+    """The responder's answer, closed at the end, whatever that is, and noted for the log.
+
+    Raises ClientGone as soon as the client has gone, also while there is no answer yet.
+    """
+    exchange.fields |= {"model": request.model, "stream": request.stream}
+    async with cancelled_on_disconnect(exchange):
+        answer = await responder.respond(request)
+        try:
+            exchange.fields |= answer.fields
+            yield answer
+        finally:
+            exchange.fields |= {"usage": answer.usage}
+            await answer.aclose()
 
 
 async def _send(exchange: Exchange, answer: Answer) -> None:

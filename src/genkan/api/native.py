@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from genkan.api.disconnect import cancelled_on_disconnect
 from genkan.api.exchange import Exchange
+from genkan.api.generation import answered
 from genkan.config import ServerConfig
 from genkan.errors import UpstreamBroken
 from genkan.upstream.base import Answer, Responder
@@ -29,15 +29,8 @@ class NativeEndpoint:
     async def __call__(self, exchange: Exchange) -> None:
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
         request = ChatRequest.from_object(_chat_body(parse_object(body)))
-        exchange.fields |= {"model": request.model, "stream": request.stream}
-        async with cancelled_on_disconnect(exchange):
-            answer = await self._responder.respond(request)
-            try:
-                exchange.fields |= answer.fields
-                reply = await (_collected(answer) if request.stream else _whole(answer))
-            finally:
-                exchange.fields |= {"usage": answer.usage}
-                await answer.aclose()
+        async with answered(exchange, self._responder, request) as answer:
+            reply = await (_collected(answer) if request.stream else _whole(answer))
             reply |= {
                 "usage": answer.usage,
                 "latency_ms": round(1000 * exchange.elapsed_s, 3),

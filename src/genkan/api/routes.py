@@ -99,8 +99,8 @@ class Api:
                 "ms": round(1000 * exchange.elapsed_s, 1),
                 **exchange.fields,
             }
-            path = exchange.path if label != _OTHER else exchange.path[:200].encode("unicode_escape").decode()
-            _access_log.log(self._access_log_level, "%s %s", exchange.method, path, extra={FIELDS: fields})
+            line = (exchange.method[:20], exchange.path[:200])
+            _access_log.log(self._access_log_level, "%s %s", *line, extra={FIELDS: fields})
 
 
 async def _send_farewell(exchange: Exchange) -> None:

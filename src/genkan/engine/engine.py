@@ -52,7 +52,7 @@ class Engine:
         self._max_waiting = config.max_waiting
         self._prefill_chunk = config.prefill_chunk
         self._on_change = on_change
-        self._changed = threading.Condition()  # guards all that follows
+        self._changed = threading.Condition()  # guards the queue, and the counts against torn snapshots
         self._waiting: deque[Sequence] = deque()
         self._running = 0
         self._generated_tokens = 0
@@ -145,7 +145,7 @@ class Engine:
             logits, kv = self._runner.forward(ids[start : start + self._prefill_chunk], kv)
         for num_generated in range(1, params.max_tokens + 1):
             token = sampler.sample(logits)
-            self._generated_tokens += 1
+            self._generated_tokens += 1  # only this thread writes it
             reason = self._finish_reason(token, num_generated, params)
             sequence.deliver(Token(token, reason))
             if reason is not None or self._gone(sequence):

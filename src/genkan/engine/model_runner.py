@@ -45,11 +45,17 @@ class ModelRunner:
             out = self._model(torch.tensor([ids]), past_key_values=kv, use_cache=True, logits_to_keep=1)
         return out.logits[0, -1], out.past_key_values
 
+    def check(self) -> None:
+        """Answer one token, which also makes the first request quick. Raises ModelFileError for what are no numbers."""
+        logits, _ = self.forward([0], None)
+        if not torch.isfinite(logits).all():
+            raise ModelFileError("the model's weights are damaged: its first logits are not numbers")
+
 
 def cache_dir(config: EngineConfig) -> Path:
     """Where converted weights are kept."""
     if config.cache_dir is not None:
-        return config.cache_dir
+        return config.cache_dir.expanduser()
     return Path(os.environ.get("GENKAN_CACHE_DIR") or Path.home() / ".cache" / "genkan")
 
 

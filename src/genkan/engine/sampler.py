@@ -39,7 +39,9 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """
     ordered, ids = probabilities.sort(descending=True)
     before = ordered.cumsum(0) - ordered
-    ordered[before >= top_p] = 0  # the first token has nothing before it, so it always stays
+    beyond = before >= top_p
+    beyond[0] = False  # also for a top_p that is 0 in float32
+    ordered[beyond] = 0
     return torch.zeros_like(probabilities).scatter_(0, ids, ordered)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from genkan.errors import UnsupportedOption
 from genkan.wire.chat import ChatRequest, GenerationRequest
-from genkan.wire.extras import OWN_KEYS
+from genkan.wire.extras import OWN_KEYS, Extras
 
 #: Read by wire/chat.py, and honoured.
 _HONOURED: Final = frozenset(
@@ -19,13 +19,13 @@ _HONOURED: Final = frozenset(
 )  # fmt: skip
 _STREAM_OPTIONS: Final = ("include_usage", "include_obfuscation")  # the second pads chunks and changes no text
 #: Labels: no effect on what is generated.
-_LABELS: Final = frozenset(
-    {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "store"}
-)
+_LABELS: Final = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
 #: Not honoured: accepted only at one of these values.
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "n": (1,),
     "best_of": (1,),
+    "store": (False,),
+    "service_tier": ("auto", "default"),
     "beam_width": (1,),
     "use_beam_search": (False,),
     "presence_penalty": (0,),
@@ -60,11 +60,25 @@ def refuse_unsupported(request: GenerationRequest) -> None:
             _check_neutral(name, value)
         elif name not in _HONOURED or name in foreign:
             raise UnsupportedOption(name[:200], "the engine does not know it")
-    if request.extras.cache == "only":
-        raise UnsupportedOption("genkan.cache", "there is no stored answer to serve and generating one is forbidden")
+    _check_extras(request.extras)
     _refuse_others(request.raw.get("stream_options") or {}, "stream_options", _STREAM_OPTIONS)
     if isinstance(request, ChatRequest):
         _check_messages(request.messages)
+
+
+def _check_extras(extras: Extras) -> None:
+    """There are no caches and no priorities yet: asking for none of them is fine, asking for one is not."""
+    asked = {
+        "cache": "only" if extras.cache == "only" else None,
+        "cache_ttl_s": extras.cache_ttl_s,
+        "prefix_cache": extras.prefix_cache,
+        "prefix_ttl_s": extras.prefix_ttl_s,
+        "prefix_pin": extras.prefix_pin,
+        "priority": extras.priority,
+    }
+    for name, value in asked.items():
+        if value:
+            raise UnsupportedOption(f"genkan.{name}", "the engine has no caches and no priorities yet")
 
 
 def _check_neutral(name: str, value: Any) -> None:
@@ -80,7 +94,7 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         path = f"messages[{index}]"
         if message["role"] in ("tool", "function"):
             raise UnsupportedOption(f"{path}.role", f"role '{message['role']}' needs tool calls")
-        _refuse_others(message, path, ("role", "content", "name"))
+        _refuse_others(message, path, ("role", "content"))
         if isinstance(content := message.get("content"), list):
             for place, part in enumerate(content):
                 _check_part(part, f"{path}.content[{place}]")

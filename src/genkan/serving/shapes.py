@@ -3,7 +3,6 @@
 The parts of a chunk that are the same for a whole stream are written once; a token costs one small JSON string.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +80,6 @@ class CompletionShape:
 
 
 Shape = ChatShape | CompletionShape
-ShapeMaker = Callable[..., Shape]
 
 
 class _Chunk:

@@ -23,6 +23,10 @@ def configure(config: TelemetryConfig) -> None:
     logger.propagate = False
 
 
+#: What a client could forge a line with.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+
+
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -41,7 +45,7 @@ class _TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name; a traceback comes after
         fields = getattr(record, FIELDS, {})
-        return line + "".join(f" {key}={value}" for key, value in fields.items())
+        line = super().formatMessage(record) + "".join(f" {key}={value}" for key, value in fields.items())
+        return line.translate(_ESCAPES)

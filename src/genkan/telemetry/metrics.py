@@ -35,6 +35,7 @@ class EngineMetrics:
         self._waiting = _gauge("genkan_engine_waiting_sequences", "Sequences in the queue")
         self._tokens = Counter("genkan_engine_generated_tokens", "Tokens generated")
         self._counted_tokens = 0
+        self.changed(EngineStatistics(running=0, waiting=0, generated_tokens=0))  # not those of a process before us
 
     def changed(self, statistics: EngineStatistics) -> None:
         self._running.set(statistics.running)

@@ -7,6 +7,7 @@ after 3 s, and what still loses that race is sent once more while nothing has co
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import aiohttp
@@ -19,6 +20,7 @@ from genkan.wire.chat import GenerationRequest
 from genkan.wire.sse import DONE_DATA, EventTooLarge, SseDecoder
 
 _KEEPALIVE_S = 3.0
+_RACE_S = 0.2
 _MAX_ERROR_BYTES = 64 << 10
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
@@ -83,12 +85,15 @@ class LocalEngine:
     async def _post(self, request: GenerationRequest) -> aiohttp.ClientResponse:
         assert self._session is not None, "start() comes first"
         body = orjson.dumps(request.raw)
+        began = time.monotonic()
         try:
             try:
                 return await self._session.post(request.path, data=body)
             except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if time.monotonic() - began > _RACE_S:
+                    raise  # no race: the engine went away over this request, and might do so again
                 return await self._session.post(request.path, data=body)
         except aiohttp.ClientConnectorError as error:
             raise ConnectFailed("The engine cannot be reached; it may be restarting.", upstream=self.name) from error
