@@ -368,6 +368,8 @@ def test_an_override_may_open_a_section(tmp_path: Path, section: str) -> None:
         ("GENKAN__ROUTES__0", "x", "GENKAN__ROUTES__0", "'0' names an entry of an empty list"),
         ("GENKAN__", "1", "GENKAN__", "names no setting"),
         ("GENKAN__SERVER__", "1", "GENKAN__SERVER__", "names no setting"),
+        ("GENKAN_SERVER__WORKERS", "1", "GENKAN_SERVER__WORKERS", "an override begins with GENKAN__"),
+        ("GENKAN__MODELS__٠__NAME", "x", "GENKAN__MODELS__٠__NAME", "'٠' must be an index from 0 to 0"),
         ("GENKAN____WORKERS", "1", "GENKAN____WORKERS", "there are no settings below ''"),
         ("GENKAN__SERVER__WORKERS__X", "1", "GENKAN__SERVER__WORKERS__X", "names no setting"),
         ("GENKAN__SERVER__WORKERS__X__Y", "1", "GENKAN__SERVER__WORKERS__X__Y", "there are no settings below 'x'"),

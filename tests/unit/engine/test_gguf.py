@@ -212,12 +212,18 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def _overwrite_the_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
 def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("part", ["metadata.json", "weights.safetensors"])
-@pytest.mark.parametrize("damage", [_truncate, _empty, Path.unlink])
+@pytest.mark.parametrize("damage", [_truncate, _overwrite_the_middle, _empty, Path.unlink])
 def test_a_damaged_cache_entry_is_replaced(
     file: Path, cache: Path, conversions: list[torch.dtype], part: str, damage: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

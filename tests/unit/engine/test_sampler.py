@@ -75,6 +75,7 @@ def test_a_seed_is_not_disturbed_by_another_sequence() -> None:
 @pytest.mark.parametrize(
     ("top_p", "kept"),
     [
+        (1e-300, {3}),  # 0 in float32
         (1e-9, {3}),
         (0.5, {3}),
         (0.51, {3, 1}),

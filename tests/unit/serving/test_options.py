@@ -38,11 +38,12 @@ LABELS = {
     "safety_identifier": "s",
     "prompt_cache_key": "k",
     "prompt_cache_retention": "24h",
-    "service_tier": "flex",
-    "store": True,
 }
 OURS = {"genkan": {"cache": "no-cache", "tags": ["a"]}, "prompt_cache": False, "cache_control": "auto"}
 NEUTRAL: list[tuple[str, Any]] = [
+    ("store", False),
+    ("service_tier", "auto"),
+    ("service_tier", "default"),
     ("n", 1), ("best_of", 1), ("beam_width", 1), ("use_beam_search", False), ("presence_penalty", 0),
     ("frequency_penalty", 0.0), ("repetition_penalty", 1.0), ("logit_bias", {}), ("top_logprobs", 0), ("top_k", -1),
     ("top_k", 0), ("min_p", 0), ("echo", False), ("suffix", ""), ("tools", []), ("functions", []),
@@ -51,6 +52,8 @@ NEUTRAL: list[tuple[str, Any]] = [
     ("ignore_eos", False), ("min_tokens", 0),
 ]  # fmt: skip
 ACTIVE: list[tuple[str, Any]] = [
+    ("store", True),
+    ("service_tier", "flex"),
     ("n", 2), ("best_of", 2), ("beam_width", 4), ("use_beam_search", True), ("presence_penalty", 0.1),
     ("frequency_penalty", -1), ("repetition_penalty", 1.1), ("repetition_penalty", True), ("logit_bias", {"1": 1}),
     ("top_k", 40), ("top_k", False), ("min_p", 0.1), ("echo", True), ("suffix", "x"),
@@ -145,9 +148,7 @@ def test_refuses_a_call_of_a_tool(content: str | None) -> None:
 
 @pytest.mark.parametrize("empty", [None, [], ""])
 def test_accepts_an_empty_field_of_a_message(empty: object) -> None:
-    refuse_unsupported(
-        chat(messages=[{"role": "assistant", "name": "a", "content": "x", "tool_calls": empty, "refusal": empty}])
-    )
+    refuse_unsupported(chat(messages=[{"role": "assistant", "content": "x", "tool_calls": empty, "refusal": empty}]))
 
 
 def test_accepts_text_in_parts() -> None:
@@ -176,3 +177,22 @@ def test_refuses_what_it_does_not_know_also_inside_of_objects(extra: dict[str, A
     with pytest.raises(UnsupportedOption) as caught:
         refuse_unsupported(ChatRequest.from_object(body))
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("extras", "param"),
+    [
+        ({"genkan": {"cache": "only"}}, "genkan.cache"),
+        ({"genkan": {"cache_ttl_s": 60}}, "genkan.cache_ttl_s"),
+        ({"prompt_cache": True}, "genkan.prefix_cache"),
+        ({"cache_ttl_seconds": 60}, "genkan.prefix_ttl_s"),
+        ({"high_priority": True}, "genkan.prefix_pin"),
+        ({"genkan": {"priority": 1}}, "genkan.priority"),
+    ],
+)
+def test_refuses_to_cache_or_to_hurry_while_it_can_do_neither(extras: dict[str, Any], param: str) -> None:
+    assert refusal(chat(**extras)).param == param
+
+
+def test_refuses_a_name_that_the_chat_template_would_not_show() -> None:
+    assert refusal(chat(messages=[{"role": "user", "name": "Lan", "content": "hi"}])).param == "messages[0].name"

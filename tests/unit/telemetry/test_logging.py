@@ -34,6 +34,15 @@ def test_text_lines_are_readable(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.endswith("WARNING genkan.engine: slow ms=12.5\n")
 
 
+def test_no_client_can_forge_a_text_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(TelemetryConfig(log_format="text"))
+    fields = {"model": "a\n12:00:00 INFO forged", "other": "\u2028\x1b[2J"}
+    logging.getLogger("genkan.access").info("GET %s", "/a\r\nb", extra={FIELDS: fields})
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert output.endswith(r"GET /a\x0d\x0ab model=a\x0a12:00:00 INFO forged other=\x2028\x1b[2J" + "\n")
+
+
 def test_auto_is_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     configure(TelemetryConfig(log_format="auto"))
     logging.getLogger("genkan").info("x")

@@ -221,6 +221,21 @@ async def test_a_kept_connection_that_the_engine_has_closed_costs_one_more_try()
     assert connections == 2
 
 
+async def test_an_engine_that_goes_away_over_a_request_does_not_get_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genkan.upstream.local._RACE_S", -1.0)  # as if it had taken longer than a race can
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+
+    async with engine(handle) as upstream:
+        with pytest.raises(UpstreamBroken):
+            await upstream.respond(WHOLE)
+    assert connections == 1
+
+
 async def test_a_second_broken_connection_is_an_error_and_not_a_third_try() -> None:
     connections = 0
 
