@@ -16,9 +16,10 @@ class HttpMetrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._seconds = Histogram(
             "genkan_request_seconds",
-            "Time from a request's headers to the end of its answer",
+            "From a request's headers to the end of its answer",
             ["path"],
             buckets=_SECONDS,
+            registry=registry,
         )
         self._requests = Counter("genkan_requests", "Requests answered", ["path", "status"], registry=registry)
 
