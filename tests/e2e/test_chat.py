@@ -263,7 +263,7 @@ def test_neutral_options_labels_and_extras_are_accepted(http: httpx.Client) -> N
         "user": "someone",
         "metadata": {"a": "b"},
         "stop": None,
-        "genkan": {"cache": "no-cache", "prefix_cache": True, "tags": ["a"]},
+        "genkan": {"cache": "no-cache", "prefix_cache": False, "tags": ["a"]},
         "cache_control": "auto",
     }
     answer = http.post("/v1/chat/completions", json=chat_body("Hi", max_tokens=1, **options))

@@ -118,6 +118,23 @@ def test_head_is_get_without_a_body(http: httpx.Client, path: str) -> None:
         assert head.headers["content-length"] == get.headers["content-length"]
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics", "/schema.json", "/", "/nowhere"])
+def test_every_path_answers_with_a_request_id_also_bentomls(http: httpx.Client, path: str) -> None:
+    assert http.get(path).headers["x-request-id"].startswith("req_")
+
+
+def test_a_client_that_leaves_after_pipelining_is_no_bug_of_ours(server: LiveServer) -> None:
+    # uvicorn does not watch a connection with a request in waiting, so the answer is written to a dead one.
+    body = b'{"model": "default", "max_tokens": 40, "messages": [{"role": "user", "content": "Tell me a long story."}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with connect(server) as client:
+        client.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        client.sendall(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        wait_until(lambda: server.running_sequences() == 1, 10, "the answer has begun")
+    wait_until(lambda: server.running_sequences() == 0, 20, "the engine is idle")
+    server.assert_clean_log()
+
+
 def test_head_of_a_path_for_post_is_405_without_a_body(http: httpx.Client) -> None:
     head = http.head("/v1/chat/completions")
     assert head.status_code == 405
@@ -319,6 +336,7 @@ def test_sigterm_lets_a_live_stream_end_in_words(server_of_its_own: LiveServer) 
         ({"GENKAN__ENGINE__COLOUR": "red"}, "engine.colour"),
         ({"GENKAN_CONFIG": "no-such-file.yaml"}, "no-such-file.yaml"),
         ({"GENKAN__ENGINE__MODEL": "no-such-model.gguf"}, "no-such-model.gguf"),
+        ({"GENKAN__ENGINE__MAX_MODEL_LEN": "100000"}, "engine.max_model_len"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
