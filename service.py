@@ -48,6 +48,8 @@ class Worker:
 class Engine(Worker):
     """The model, in a process of its own."""
 
+    process: EngineProcess
+
     @bentoml.on_deployment
     @staticmethod
     def check_model_file() -> None:

@@ -1,7 +1,7 @@
 """The composition root: from a configuration to what each process runs. Only here are things constructed.
 
-A worker process builds one of the two and drives it by the same four members: ``asgi``, ``start``, ``aclose`` and
-``ready``.
+A worker process builds one of the two and drives it by ``asgi``, ``start`` and ``aclose``; the engine also says when it
+is ``ready``, which BentoML asks of it directly.
 """
 
 import logging
@@ -62,11 +62,6 @@ class GatewayProcess:
 
     async def aclose(self) -> None:
         await self._engine.aclose()
-
-    @property
-    def ready(self) -> bool:
-        """Always: BentoML asks the engine itself."""
-        return True
 
 
 class EngineProcess:

@@ -59,6 +59,8 @@ class Api:
         label, methods = self._methods(exchange.path)
         try:
             await self._answer(exchange, methods)
+        except ClientGone:  # also while it was being told of an error
+            exchange.fields["client_gone"] = True
         finally:
             self._report(exchange, label)
 
@@ -67,7 +69,7 @@ class Api:
             self._admit(exchange)
             await _endpoint(exchange, methods)(exchange)
         except ClientGone:
-            exchange.fields["client_gone"] = True
+            raise
         except RequestError as error:
             await send_error(exchange, error)
         except asyncio.CancelledError:
@@ -104,7 +106,7 @@ class Api:
 
 
 async def _send_farewell(exchange: Exchange) -> None:
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, ClientGone):
         async with asyncio.timeout(_FAREWELL_S):  # a client that does not read must not hold up the end
             await send_error(exchange, ServerStopping())
 

@@ -110,20 +110,21 @@ async def test_a_client_that_goes_away_is_reported_as_499() -> None:
     assert recorder.seen == [("/a", 499)]
 
 
-async def test_a_connection_that_turns_out_dead_when_it_is_written_to_is_no_bug(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("genkan"), "propagate", True)
-
+@pytest.mark.parametrize("path", ["/a", "/nowhere", "/bug"], ids=["an answer", "an error", "a bug"])
+async def test_a_connection_that_turns_out_dead_when_it_is_written_to_ends_the_request_quietly(path: str) -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request"}
 
     async def send(message: Any) -> None:
         raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
 
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/a", "headers": [], "client": None}
-    await Api({"/a": {"GET": name_path}}, lambda _: None, [])(scope, receive, send)
-    assert "a bug" not in caplog.text
+    async def bug(exchange: Exchange) -> None:
+        raise ZeroDivisionError
+
+    recorder = Recorder()
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": [], "client": None}
+    await Api({"/a": {"GET": name_path}, "/bug": {"GET": bug}}, lambda _: None, [recorder])(scope, receive, send)
+    assert len(recorder.seen) == 1
 
 
 async def test_a_websocket_handshake_is_refused_like_an_unknown_path() -> None:

@@ -141,15 +141,14 @@ def _convert(path: Path, dtype: torch.dtype, digest: str) -> ModelFile:
             said = time.monotonic()
             _log.info("converted %d of %d tensors", number, len(reader.tensors))
         name = _name_of(tensor.name, path)
-        if name is not None:
-            try:
-                tensors[name] = _dense(tensor, metadata).to(dtype)
-            except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
-                raise ModelFileError(f"{path}: the tensor {tensor.name} cannot be read: {error}") from error
+        try:
+            tensors[name] = _dense(tensor, metadata).to(dtype)
+        except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:  # the last: a quantisation
+            raise ModelFileError(f"{path}: the tensor {tensor.name} cannot be read: {error}") from error
     return ModelFile(digest, metadata, tensors)
 
 
-def _name_of(gguf_name: str, path: Path) -> str | None:
+def _name_of(gguf_name: str, path: Path) -> str:
     if gguf_name == "rope_freqs.weight":
         raise ModelFileError(f"{path} scales its rotary embedding (rope_freqs), which the engine does not do yet")
     if gguf_name in _NAMES:
