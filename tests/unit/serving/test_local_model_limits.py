@@ -1,0 +1,299 @@
+"""What LocalModel refuses, and how an answer ends before its time."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from fakes import WAIT_S, Changes, FakeRunner
+from local_answers import (
+    USER_HI,
+    WINDOW,
+    MakeModel,
+    Says,
+    body_of,
+    chat,
+    completion,
+)
+
+from genkan.errors import ContextTooLong, EngineFailed, EngineUnavailable, InvalidRequest, UnsupportedOption
+
+pytestmark = pytest.mark.anyio
+
+# --- The window ---
+
+
+def room_runner() -> FakeRunner:
+    """Never ends its turn."""
+    return FakeRunner(lambda seen: 100 + len(seen) % 2, vocab_size=49_152, max_model_len=WINDOW)
+
+
+async def test_prompt_and_answer_may_fill_the_window_exactly(make_model: MakeModel) -> None:
+    body = await body_of(make_model(room_runner()), completion([10] * 100, max_tokens=28))
+    assert body["usage"]["total_tokens"] == WINDOW
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_does_not_fit_the_window_is_refused_with_all_numbers(
+    make_model: MakeModel, stream: bool
+) -> None:
+    runner = room_runner()
+    with pytest.raises(ContextTooLong) as caught:
+        await make_model(runner).respond(completion([10] * 100, max_tokens=29, stream=stream))
+    assert (caught.value.limit_tokens, caught.value.given_tokens) == (128, 129)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "context_length_exceeded", "prompt")
+    for words in ("maximum context length is 128 tokens", "requested 129 tokens", "100 in the prompt, 29 "):
+        assert words in caught.value.message
+    assert runner.calls == []
+
+
+async def test_a_chat_that_does_not_fit_names_the_messages(make_model: MakeModel) -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        await make_model(room_runner()).respond(chat(max_completion_tokens=WINDOW))
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize(("default", "generated"), [(512, 28), (28, 28), (5, 5)])
+async def test_the_default_length_is_clipped_to_the_room(make_model: MakeModel, default: int, generated: int) -> None:
+    body = await body_of(make_model(room_runner(), max_tokens=default), completion([10] * 100))
+    assert body["usage"]["completion_tokens"] == generated
+    assert body["choices"][0]["finish_reason"] == "length"
+
+
+async def test_a_length_that_was_asked_for_is_never_clipped(make_model: MakeModel) -> None:
+    model = make_model(room_runner(), max_tokens=5)
+    assert (await body_of(model, completion([10] * 100, max_tokens=20)))["usage"]["completion_tokens"] == 20
+    with pytest.raises(ContextTooLong):
+        await model.respond(completion([10] * 100, max_tokens=512))
+
+
+@pytest.mark.parametrize("length", [128, 129, 1000])
+async def test_a_prompt_that_leaves_no_room_is_refused(make_model: MakeModel, length: int) -> None:
+    with pytest.raises(ContextTooLong) as caught:
+        await make_model(room_runner()).respond(completion([10] * length))
+    assert caught.value.given_tokens == length + 1
+
+
+async def test_a_prompt_one_token_short_of_the_window_gets_one_token(make_model: MakeModel) -> None:
+    body = await body_of(make_model(room_runner()), completion([10] * 127))
+    assert body["usage"]["completion_tokens"] == 1
+
+
+async def test_a_text_of_megabytes_is_refused_as_too_long(make_model: MakeModel) -> None:
+    content = "The quick brown fox. " * 100_000
+    with pytest.raises(ContextTooLong) as caught:
+        await make_model(room_runner()).respond(chat(messages=[{"role": "user", "content": content}]))
+    assert caught.value.given_tokens > WINDOW
+
+
+# --- What is refused ---
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 5}, "top_logprobs"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"frequency_penalty": -0.5}, "frequency_penalty"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"top_k": 40}, "top_k"),
+        ({"min_p": 0.05}, "min_p"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"ignore_eos": True}, "ignore_eos"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"prompt": "Hi"}, "prompt"),
+        ({"x" * 500: 1}, "x" * 200),
+        ({"genkan": {"cache": "only"}}, "genkan.cache"),
+        ({"messages": [USER_HI, {"role": "tool", "content": "4", "tool_call_id": "c"}]}, "messages[1].role"),
+        ({"messages": [{**USER_HI, "audio": {"id": "a"}}]}, "messages[0].audio"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]},
+            "messages[0].content[1].type",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+async def test_an_option_that_the_engine_would_have_to_ignore_is_refused_by_name(
+    make_model: MakeModel, says: Says, options: dict[str, Any], param: str
+) -> None:
+    runner = says("Hello")
+    with pytest.raises(UnsupportedOption, match="not supported by this model") as caught:
+        await make_model(runner).respond(chat(**options))
+    assert (caught.value.param, caught.value.status, caught.value.code) == (param, 400, "unsupported_parameter")
+    assert runner.calls == []
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"best_of": 2}, "best_of"),
+        ({"echo": True}, "echo"),
+        ({"suffix": "."}, "suffix"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"use_beam_search": True}, "use_beam_search"),
+        ({"messages": [USER_HI]}, "messages"),
+    ],
+)
+async def test_an_option_of_completions_that_the_engine_lacks_is_refused_by_name(
+    make_model: MakeModel, says: Says, options: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(UnsupportedOption) as caught:
+        await make_model(says("Hello")).respond(completion(**options))
+    assert caught.value.param == param
+
+
+async def test_options_at_their_neutral_value_and_labels_are_accepted(make_model: MakeModel, says: Says) -> None:
+    neutral = {
+        "n": 1,
+        "logprobs": False,
+        "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "logit_bias": {},
+        "top_k": -1,
+        "min_p": 0,
+        "tools": [],
+        "tool_choice": "auto",
+        "response_format": {"type": "text"},
+        "user": "someone",
+        "metadata": {"a": "b"},
+        "reasoning_effort": None,
+        "genkan": {"cache": "no-cache"},
+    }
+    assert (await body_of(make_model(says("Hello")), chat(**neutral)))["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], [[1], [2]]])
+async def test_several_prompts_are_refused(make_model: MakeModel, says: Says, prompt: Any) -> None:
+    with pytest.raises(UnsupportedOption, match="one prompt a request; given: 2") as caught:
+        await make_model(says("Hello")).respond(completion(prompt))
+    assert caught.value.param == "prompt"
+
+
+@pytest.mark.parametrize("prompt", ["", [""], "\x04"])  # the last has no token in this vocabulary
+async def test_a_prompt_without_a_token_is_refused(make_model: MakeModel, says: Says, prompt: Any) -> None:
+    with pytest.raises(InvalidRequest, match="'prompt' must not be empty"):
+        await make_model(says("Hello")).respond(completion(prompt))
+
+
+async def test_a_token_id_beyond_the_vocabulary_is_refused(make_model: MakeModel, says: Says) -> None:
+    model = make_model(says("Hello"))
+    with pytest.raises(InvalidRequest, match="token id 49152; this model's ids are below 49152"):
+        await model.respond(completion([1, 49_152]))
+    assert (await body_of(model, completion([1, 49_151])))["usage"]["prompt_tokens"] == 2
+
+
+# --- Cancelling and failing ---
+
+
+@contextmanager
+def nobody_else_closes() -> Iterator[None]:
+    """Generators that are dropped open stay open; asyncio would close them. Within a coroutine only."""
+    dropped: list[Any] = []
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=dropped.append)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    assert dropped == []
+
+
+async def test_closing_an_answer_before_reading_it_cancels_the_sequence(
+    make_model: MakeModel, says: Says, changes: Changes
+) -> None:
+    runner = says("Hello there, world!")
+    runner.hold()
+    model = make_model(runner)
+    runner.let()
+    with nobody_else_closes():
+        async with asyncio.timeout(WAIT_S):
+            answer = await model.respond(chat(stream=True))
+            await runner.entered()
+            await runner.entered()  # the second pass is under way
+            await answer.aclose()
+    runner.let_all()
+    await changes.until_idle()
+    assert len(runner.calls) == 2
+
+
+async def test_closing_an_answer_while_it_is_read_cancels_the_sequence(
+    make_model: MakeModel, says: Says, changes: Changes
+) -> None:
+    runner = says("Hello there, world!")
+    runner.hold()
+    model = make_model(runner)
+    runner.let(2)
+    async with asyncio.timeout(WAIT_S):
+        answer = await model.respond(chat(stream=True))
+        assert answer.events is not None
+        for _ in range(3):  # the role and two pieces
+            await anext(answer.events)
+        await runner.entered()
+        await runner.entered()
+        await runner.entered()
+        await answer.aclose()
+        await answer.aclose()
+    runner.let_all()
+    await changes.until_idle()
+    assert len(runner.calls) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_cancelling_a_request_before_its_first_token_cancels_the_sequence(
+    make_model: MakeModel, says: Says, changes: Changes, stream: bool
+) -> None:
+    runner = says("Hello there, world!")
+    runner.hold()
+    task = asyncio.create_task(make_model(runner).respond(chat(stream=stream)))
+    await runner.entered()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    runner.let_all()
+    await changes.until_idle()
+    assert len(runner.calls) == 1
+
+
+def failing_after(num_tokens: int) -> FakeRunner:
+    def rule(seen: list[int]) -> int:
+        if len(seen) > num_tokens:
+            raise ValueError("broken")
+        return 100
+
+    return FakeRunner(rule, vocab_size=49_152, max_model_len=WINDOW)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_before_the_first_token_is_raised_at_once(make_model: MakeModel, stream: bool) -> None:
+    with pytest.raises(EngineFailed):
+        await make_model(failing_after(0)).respond(completion([10], stream=stream))
+
+
+async def test_an_error_in_mid_stream_is_raised_after_what_was_there(make_model: MakeModel, changes: Changes) -> None:
+    received: list[Any] = []
+    async with asyncio.timeout(WAIT_S):
+        answer = await make_model(failing_after(2)).respond(completion([10], stream=True))
+        assert answer.events is not None
+        with pytest.raises(EngineFailed):  # noqa: PT012
+            async for event in answer.events:
+                received.append(json.loads(event))  # noqa: PERF401 - what came before the error is wanted
+        await answer.aclose()
+    assert len(received) == 2
+    assert all(chunk["choices"][0]["finish_reason"] is None for chunk in received)
+    await changes.until_idle()
+
+
+async def test_a_stopped_model_is_unavailable(make_model: MakeModel, says: Says) -> None:
+    model = make_model(says("Hello"))
+    model.stop()
+    with pytest.raises(EngineUnavailable):
+        await model.respond(chat())
