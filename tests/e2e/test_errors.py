@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from e2e import malformed_fields, malformed_http
 from e2e.live_server import LiveServer
-from e2e.malformed import BODY_LIMIT, GOOD, GOOD_TEXT, WINDOW, Malformed, corpus
+from e2e.malformed import BODY_LIMIT, GOOD, GOOD_TEXT, WINDOW, Malformed
 
 ANSWERED_WITHIN_S = 1.0
-CORPUS = corpus()
+CORPUS = [*malformed_http.requests(), *malformed_fields.requests()]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def answer(connection: http.client.HTTPConnection, request: Malformed) -> tuple[
     return response, response.read()
 
 
-def test_the_corpus_is_large() -> None:
+def test_the_corpus_is_large_and_every_name_in_it_is_its_own() -> None:
+    assert len({request.name for request in CORPUS}) == len(CORPUS)
     assert len(CORPUS) >= 200
 
 
