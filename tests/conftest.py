@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # these bring torch in, which takes a second: only for tests that use them
-    from genkan.engine.load.gguf import ModelFile
+if TYPE_CHECKING:  # these bring numpy and tokenizers in, which takes a while: only for tests that use them
+    from genkan.engine.load.gguf import GgufFile
     from genkan.upstream.tokenizer import TextTokenizer
 
 
@@ -16,21 +16,17 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def smollm() -> "ModelFile":
-    """The default model in float32, kept in the default cache: seconds the first time, then 0.3 s."""
-    import torch
-
+def smollm() -> "GgufFile":
+    """The default model's file: its key-values, and its tensors as they are stored."""
     from genkan.engine.config import EngineConfig
     from genkan.engine.load import gguf
     from genkan.engine.load.source import locate
-    from genkan.engine.model_runner import cache_dir
 
-    config = EngineConfig()
-    return gguf.load(locate(config.model), torch.float32, cache_dir(config))
+    return gguf.read(locate(EngineConfig().model))
 
 
 @pytest.fixture(scope="session")
-def tokenizer(smollm: "ModelFile") -> "TextTokenizer":
+def tokenizer(smollm: "GgufFile") -> "TextTokenizer":
     """The default model's tokenizer and chat template."""
     from genkan.upstream.tokenizer import TextTokenizer
 

@@ -6,8 +6,10 @@ is ``ready``, which BentoML asks of it directly.
 
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING, Protocol
 
+from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
 from genkan.api.auth import Doorkeeper
 from genkan.api.exchange import Exchange, Receive, Scope, Send
 from genkan.api.generation import GenerationEndpoint
@@ -21,7 +23,7 @@ from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
 from genkan.serving.loading import LoadingModel
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
-from genkan.upstream.local import LocalEngine
+from genkan.upstream.local import PREFIX_CACHE_PATH, LocalEngine
 from genkan.wire.chat import ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class GatewayProcess:
         self._engine = LocalEngine(engine, engine_socket)
         router = Router(config)
         pipeline = Pipeline(router, {engine.name: self._engine})
-        health, models = Health(), ModelEndpoints(router)
+        health, models, prefix_cache = Health(), ModelEndpoints(router), PrefixCacheEndpoint(self._engine)
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
@@ -50,6 +52,7 @@ class GatewayProcess:
                 f"{LIST_PATH}/*": {"GET": models.get_one},
                 "/call": {"POST": NativeEndpoint(pipeline, server)},
                 "/models": {"GET": models.list_native},
+                PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete},
                 "/health": {"GET": health.health},
                 "/": {"GET": health.index},
             },
@@ -70,12 +73,14 @@ class EngineProcess:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._model = LoadingModel(self._load)
+        prefix_cache = EnginePrefixCacheEndpoint(self._model)
         # The gateway has applied its limit, and what it passes on is the same body written anew.
         server = config.server.model_copy(update={"max_body_bytes": 2 * config.server.max_body_bytes})
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._model, server)},
                 CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, self._model, server)},
+                PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete},
             },
             _admit_all,
             [],
@@ -107,13 +112,18 @@ class EngineProcess:
         runner.check()
         model = self._config.engine_model
         return LocalModel(
-            Engine(runner, self._config.engine, EngineMetrics().changed),
+            Engine(runner, self._config.engine, EngineMetrics(), on_broken=_end_process),
             tokenizer,
             name=model.name,
             fingerprint=f"fp_{runner.digest[:10]}",
             defaults=model.defaults,
             clock=SystemClock(),
         )
+
+
+def _end_process() -> None:
+    """Nobody can be served any more: end in good order, and BentoML starts another in this one's place."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _admit_all(exchange: Exchange) -> None:

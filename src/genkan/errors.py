@@ -16,6 +16,7 @@ GenkanError
    │  ├─ UpstreamBroken 502          it answered, and the answer is not one
    │  └─ UpstreamRefused             it answered with an error of its own, passed on
    ├─ EngineOverloaded 503 · EngineUnavailable 503 · EngineFailed 500
+   ├─ ReaderTooSlow 408(limit_tokens)
    ├─ ServerStopping 503             the server ends before the answer does
    └─ InternalError 500              a bug of ours
 
@@ -243,6 +244,18 @@ class EngineFailed(RequestError):
     """The engine failed on this request; others are not affected."""
 
     code = "engine_error"
+
+
+class ReaderTooSlow(RequestError):
+    """The client takes the answer much slower than it is generated."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "reader_too_slow"
+
+    def __init__(self, limit_tokens: int) -> None:
+        super().__init__(f"The answer was cancelled: {limit_tokens} tokens of it waited to be read.")
+        self.limit_tokens = limit_tokens
 
 
 class ServerStopping(RequestError):

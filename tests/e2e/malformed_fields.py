@@ -48,6 +48,10 @@ def _wrong_types() -> Iterator[Malformed]:
         "max_completion_tokens": ("integer",),
         "temperature": ("integer", "number"),
         "top_p": ("integer", "number"),
+        "top_k": ("integer",),
+        "min_p": ("integer", "number"),
+        "ignore_eos": ("boolean",),
+        "cache_salt": ("string",),
         "seed": ("integer",),
         "stop": ("string", "list"),
         "n": ("integer",),
@@ -87,6 +91,8 @@ def _numbers_out_of_range() -> Iterator[Malformed]:
         "max_completion_tokens": (0, -1, 2**31),
         "temperature": (-0.1, -1, 2.01, 1e10, 1e308),
         "top_p": (0, -0.5, 1.0001, 5, 1e308),
+        "top_k": (-2, -(2**63), 1_000_001, 2**63 - 1),
+        "min_p": (-0.1, -1, 1.0001, 5, 1e308),
         "seed": (2**63, 2**64 - 1),
         "n": (0, -1, 129),
         "presence_penalty": (-2.1, 2.1, 1e308),
@@ -193,6 +199,9 @@ def _wrong_options() -> Iterator[Malformed]:
     yield with_field("stop", ["a", "b", "c", "d", "e"], mentions=("at most 4", "5"))
     yield with_field("stop", "x" * 257, mentions=("256", "257"))
     yield with_field("stop", ["x" * 100_000], param="stop[0]", mentions=("256", "100000"))
+    yield with_field("cache_salt", "")
+    yield with_field("cache_salt", "x" * 257, mentions=("256", "257"))
+    yield with_field("cache_salt", "🦊" * 100_000, mentions=("256", "100000"))
     yield wrong_chat("two limits that differ", max_tokens=1, max_completion_tokens=2)
     yield with_field("stream_options", {"include_usage": True}, mentions=("'stream' is true",))
     for key in ("include_usage", "include_obfuscation"):
@@ -231,10 +240,7 @@ def _unsupported_options() -> Iterator[Malformed]:
         "presence_penalty": (0.5, -2, 2),
         "frequency_penalty": (0.5, -0.1),
         "repetition_penalty": (1.1, 0),
-        "top_k": (1, 40),
-        "min_p": (0.1,),
         "min_tokens": (1,),
-        "ignore_eos": (True,),
         "modalities": (["text", "audio"], ["audio"]),
         "best_of": (2,),
         "parallel_tool_calls": (1, "yes"),

@@ -23,6 +23,18 @@ class Doorkeeper:
         )
 
 
+def require_local(exchange: Exchange) -> None:
+    """Admit only this machine, whatever the configuration opens: for what shows or drops other people's prompts.
+
+    Raises Unauthenticated for a peer on another machine.
+    """
+    if exchange.peer is not None and not _is_loopback(exchange.peer):
+        raise Unauthenticated(
+            f"{exchange.path} serves only clients on the server's own machine, whatever server.open_to says; "
+            f"yours is {exchange.peer}."
+        )
+
+
 def _is_loopback(peer: str) -> bool:
     try:
         address = ipaddress.ip_address(peer)

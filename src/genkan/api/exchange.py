@@ -4,12 +4,14 @@ Everything the API sends goes through here, so every response carries ``x-reques
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
-from genkan.errors import BodyTimeout, BodyTooLarge, WrongMediaType
+from genkan.errors import BodyTimeout, BodyTooLarge, InvalidRequest, WrongMediaType
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,6 +23,7 @@ JSON = b"application/json"
 _DISCARD_LIMIT_BYTES = 64 << 20
 _DISCARD_S = 5.0
 _DISCARD_PAUSE_S = 0.2  # a client that is silent for so long has stopped sending, or never meant to
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")  # urllib takes these for plain text
 
 
 def new_request_id() -> str:
@@ -44,6 +47,7 @@ class Exchange:
         "method",
         "path",
         "peer",
+        "query",
         "request_id",
         "started_s",
         "status",
@@ -52,6 +56,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")  # as it was sent, without the "?"
         self.headers: list[Header] = scope["headers"]
         self.peer: str | None = scope["client"][0] if scope.get("client") else None
         self.request_id = new_request_id()
@@ -65,6 +70,21 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the first if there are several."""
         return next((value for key, value in self.headers if key == name), None)
+
+    def query_values(self, *names: str) -> dict[str, str]:
+        """The parameters in the query string, of which ``names`` are known; those not given are left out.
+
+        Raises InvalidRequest for any other, for one that is given twice, and for what is not percent-encoded UTF-8.
+        """
+        values: dict[str, str] = {}
+        for name, value in _parsed_query(self.query):
+            if name not in names:
+                known = f"; known: {', '.join(names)}" if names else ""
+                raise InvalidRequest(f"Unknown query parameter: '{name[:100]}'{known}.", param=name[:100])
+            if name in values:
+                raise InvalidRequest(f"The query parameter '{name}' is given twice.", param=name)
+            values[name] = value
+        return values
 
     @property
     def elapsed_s(self) -> float:
@@ -166,3 +186,13 @@ class Exchange:
         self.status = status
         own = [(b"content-type", media_type), (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": own + headers})
+
+
+def _parsed_query(query: bytes) -> list[tuple[str, str]]:
+    try:
+        text = query.decode("ascii")
+        if _BAD_ESCAPE.search(text):
+            raise ValueError("a percent sign without two digits")
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
+    except ValueError as error:
+        raise InvalidRequest("The query string must be name=value pairs of percent-encoded UTF-8.") from error

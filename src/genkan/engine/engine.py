@@ -1,169 +1,404 @@
-"""The engine's async face: token ids in, tokens out, one thread that owns the model.
+"""The engine's async face: token ids in, tokens out, one thread that owns model, scheduler and caches.
 
-The thread takes waiting sequences in the order they came, one at a time. Everything it hands back goes
-through the event loop. A sequence is cancelled by closing its generator; the thread looks before every token and
-between the chunks of a prompt.
+Callers and the thread share an inbox under a lock, nothing else. Before each step the thread takes what lies there:
+new sequences, cancels, questions about the prefix cache. After it, every event loop is woken once for all the tokens
+that its readers got.
+
+A step that fails is tried again in halves, so that what one sequence breaks fails that sequence only.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Ids
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from genkan.clock import Clock, SystemClock
+from genkan.engine.batch import BatchItem
+from genkan.engine.block_pool import BlockPool
 from genkan.engine.config import EngineConfig
-from genkan.engine.sampler import Sampler
-from genkan.engine.sequence import FinishReason, SamplingParams, Sequence, Token
-from genkan.engine.statistics import EngineStatistics
-from genkan.errors import EngineFailed, EngineOverloaded, EngineUnavailable
+from genkan.engine.pace import Pace
+from genkan.engine.prefix_cache import PrefixCache
+from genkan.engine.sampler import RowSampler, sample
+from genkan.engine.sampling_params import SamplingParams
+from genkan.engine.scheduler import Limits, Scheduled, Scheduler
+from genkan.engine.sequence import LOCAL_TENANT, PrefixOptions, Sequence, Token
+from genkan.engine.statistics import EngineObserver, EngineStatistics, NobodyWatches, StepReport
+from genkan.engine.stream import Item, TokenStream, deliver
+from genkan.errors import ContextTooLong, EngineFailed, EngineOverloaded, EngineUnavailable
 
 _log = logging.getLogger("genkan.engine")
+_Answer = TypeVar("_Answer")
+_Outcome = int | None | Exception
+_DEFAULT_PREFIX = PrefixOptions()
 
 
 class Runner(Protocol):
     """The model's forward pass; ``engine/model_runner.py`` has the real one."""
 
     max_model_len: int
+    num_blocks: int
+    block_size: int
 
-    def forward(self, ids: list[int], kv: Any) -> tuple[torch.Tensor, Any]:
-        """Logits after the last of ``ids`` (``[vocab]``), and the KV cache grown by them; ``kv`` None begins one."""
+    def forward(self, items: list[BatchItem]) -> torch.Tensor:
+        """Compute the items' tokens; logits ``[items that want them, vocab]``, float32, in their order."""
 
 
 class Engine:
-    """Generates tokens for sequences, in a thread of its own."""
+    """Generates tokens for many sequences at once, in a thread of its own."""
 
     def __init__(
         self,
         runner: Runner,
         config: EngineConfig,
-        on_change: Callable[[EngineStatistics], None] = lambda _: None,
+        observer: EngineObserver | None = None,
+        *,
+        clock: Clock | None = None,
+        on_broken: Callable[[], None] = lambda: None,
     ) -> None:
         """The thread starts at once and lives until ``stop``.
 
-        ``on_change`` is called whenever a sequence begins to wait, starts or ends, in the thread where it does and
-        under the engine's lock, so that the last snapshot it got is the newest.
+        ``on_broken`` is called, in the engine's thread, if the engine itself fails and can serve nobody any more.
         """
-        self.max_model_len = runner.max_model_len
         self._runner = runner
-        self._max_waiting = config.max_waiting
-        self._prefill_chunk = config.prefill_chunk
-        self._on_change = on_change
-        self._changed = threading.Condition()  # guards the queue, and the counts against torn snapshots
-        self._waiting: deque[Sequence] = deque()
-        self._running = 0
-        self._generated_tokens = 0
-        self._stopped = False
+        self._config = config
+        self._observer = observer or NobodyWatches()
+        self._clock = clock or SystemClock()
+        self._on_broken = on_broken
+        pool = BlockPool(runner.num_blocks)
+        self._pool = pool
+        self._cache = PrefixCache(
+            pool, block_size=runner.block_size, pin_share=config.pin_share, ttl_s=config.prefix_ttl_s
+        )
+        self._pace = Pace(config.chunk_slowdown)
+        self._scheduler = Scheduler(pool, self._cache, _limits(config), self._pace)
+        #: The longest that prompt and answer together may be: the model's window, or all KV memory if that is less.
+        self.max_model_len = min(runner.max_model_len, self._scheduler.max_request_tokens)
+        self._streams: dict[Sequence, TokenStream] = {}  # of what waits or runs
+        self._samplers: dict[Sequence, RowSampler] = {}
+        self._generated_tokens = self._prompt_tokens = self._cached_tokens = 0
+        self._changed = threading.Condition()  # guards what follows
+        self._submitted: list[TokenStream] = []
+        self._cancelled: list[Sequence] = []
+        self._questions: list[_Question[Any]] = []
+        self._num_alive = 0  # submitted and not ended
+        self._statistics = EngineStatistics(blocks=pool.num_blocks, free_blocks=pool.num_free)
+        self._closed: str | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Fail what runs and waits with EngineUnavailable and end the thread, at most one forward pass later."""
+        """Fail what runs and waits with EngineUnavailable and end the thread, at most one step later."""
         with self._changed:
-            self._stopped = True
-            while self._waiting:
-                self._waiting.popleft().deliver(_stopping())
+            self._closed = self._closed or "The engine is stopping."
             self._changed.notify()
         self._thread.join(timeout=10)
 
     def statistics(self) -> EngineStatistics:
         with self._changed:
-            return EngineStatistics(self._running, len(self._waiting), self._generated_tokens)
+            return self._statistics
 
-    async def generate(self, prompt_ids: Ids[int], params: SamplingParams) -> AsyncGenerator[Token, None]:
+    async def generate(
+        self,
+        prompt_ids: Ids[int],
+        params: SamplingParams,
+        *,
+        tenant: str = LOCAL_TENANT,
+        prefix: PrefixOptions = _DEFAULT_PREFIX,
+    ) -> AsyncGenerator[Token, None]:
         """The tokens after ``prompt_ids``, each as soon as it is there; the last has a finish reason.
 
-        The caller has checked that the prompt is not empty and fits the window together with ``params.max_tokens``.
-        Closing the generator cancels the sequence within one token. Raises EngineOverloaded before the first token,
-        EngineFailed and EngineUnavailable at any time.
+        The prompt is not empty, and its ids are below the model's vocabulary size. Closing the generator cancels the
+        sequence before the next step. Raises ContextTooLong and EngineOverloaded before the first token, ReaderTooSlow
+        for a reader that lets ``max_unread_tokens`` pile up, EngineFailed and EngineUnavailable at any time.
         """
-        sequence = self._submit(prompt_ids, params)
+        stream = self._submit(prompt_ids, params, tenant, prefix)
+        ended = False
         try:
-            while True:
-                item = await sequence.outbox.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                if item.finish_reason is not None:
-                    return
+            while not ended:
+                token = await stream.next()
+                ended = token.finish_reason is not None
+                yield token
         finally:
-            self._cancel(sequence)
+            if not ended:
+                self._cancel(stream)
 
-    def _submit(self, prompt_ids: Ids[int], params: SamplingParams) -> Sequence:
-        sequence = Sequence(prompt_ids, params, asyncio.get_running_loop())
+    async def prefix_cache_snapshot(self, max_nodes: int = 2000) -> dict[str, Any]:
+        """The prefix cache's trees, as of between two steps (see ``PrefixCache.snapshot``), and its blocks."""
+
+        def look() -> dict[str, Any]:
+            blocks = {
+                "total": self._pool.num_blocks,
+                "free": self._pool.num_free,
+                "cached": self._cache.num_pages,
+                "running": self._pool.num_blocks - self._pool.num_free - self._cache.num_pages,
+            }
+            return {"blocks": blocks, **self._cache.snapshot(self._clock.monotonic(), max_nodes)}
+
+        return await self._ask(look)
+
+    async def purge_prefix_cache(self, namespace_prefix: bytes) -> int:
+        """Drop all pages of the namespaces that begin so; how many they were. Raises EngineUnavailable."""
+
+        def purge() -> int:
+            names = [name for name in self._cache.namespaces() if name.startswith(namespace_prefix)]
+            return sum(map(self._cache.purge, names))
+
+        return await self._ask(purge)
+
+    # The callers' side
+
+    def _submit(self, prompt_ids: Ids[int], params: SamplingParams, tenant: str, prefix: PrefixOptions) -> TokenStream:
+        prompt_tokens = len(prompt_ids)
+        if prompt_tokens + params.max_tokens > self.max_model_len:
+            raise ContextTooLong(
+                limit_tokens=self.max_model_len,
+                prompt_tokens=prompt_tokens,
+                max_tokens=params.max_tokens,
+                param="prompt",
+            )
+        if not self._config.prefix_cache:
+            prefix = PrefixOptions(use=False)
+        now_s = self._clock.monotonic()
+        sequence = Sequence(prompt_ids, params, tenant=tenant, prefix=prefix, now_s=now_s)
+        stream = TokenStream(sequence, self._config.max_unread_tokens, self._cancel)
+        limit = self._config.max_sequences + self._config.max_waiting
         with self._changed:
-            if self._stopped:
-                raise _stopping()
-            if self._running + len(self._waiting) > self._max_waiting:
-                raise EngineOverloaded(f"The engine is busy: at most {self._max_waiting} requests may wait for it.")
-            self._waiting.append(sequence)
+            self._check_open()
+            if self._num_alive >= limit:
+                raise EngineOverloaded(f"The engine is busy: at most {limit} requests may run and wait at once.")
+            self._num_alive += 1
+            self._submitted.append(stream)
             self._changed.notify()
-            self._on_change(self.statistics())
-        return sequence
+            self._tell()
+        return stream
 
-    def _cancel(self, sequence: Sequence) -> None:
+    def _cancel(self, stream: TokenStream) -> None:
         with self._changed:
-            sequence.cancelled = True
-            if sequence in self._waiting:
-                self._waiting.remove(sequence)
-                self._on_change(self.statistics())
+            self._cancelled.append(stream.sequence)
+            self._changed.notify()
+
+    async def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """What ``question`` gives when the engine's thread calls it, between two steps."""
+        asked = _Question(question)
+        with self._changed:
+            self._check_open()
+            self._questions.append(asked)
+            self._changed.notify()
+        return await asked.answer
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise EngineUnavailable(self._closed)
+
+    # The thread's side
 
     def _run(self) -> None:
-        while (sequence := self._next()) is not None:
-            self._serve(sequence)
-            with self._changed:
-                self._running = 0
-                self._on_change(self.statistics())
-
-    def _next(self) -> Sequence | None:
-        """Wait for a sequence and take it out of the queue; None once the engine has stopped."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopped)
-            if self._stopped:
-                return None
-            self._running = 1
-            sequence = self._waiting.popleft()
-            self._on_change(self.statistics())
-            return sequence
-
-    def _serve(self, sequence: Sequence) -> None:
         try:
-            self._generate(sequence)
-        except Exception:  # noqa: BLE001 - whatever it is, it fails one sequence and not the engine
-            _log.exception("a sequence of %d prompt tokens failed", len(sequence.prompt_ids))
-            sequence.deliver(EngineFailed("The engine failed on this request."))
+            while self._take_inbox():
+                self._step()
+        except Exception:  # noqa: BLE001 - a bug; its state can no longer be trusted, so nobody is served from it
+            _log.exception("the engine is broken")
+            with self._changed:
+                self._closed = "The engine is broken; the server's log says why."
+            self._on_broken()
+        self._fail_all()
 
-    def _generate(self, sequence: Sequence) -> None:
-        params, sampler = sequence.params, Sampler(sequence.params)
-        kv, ids = None, list(sequence.prompt_ids)
-        for start in range(0, len(ids), self._prefill_chunk):
-            if self._gone(sequence):
-                return
-            logits, kv = self._runner.forward(ids[start : start + self._prefill_chunk], kv)
-        for num_generated in range(1, params.max_tokens + 1):
-            token = sampler.sample(logits)
-            self._generated_tokens += 1  # only this thread writes it
-            reason = self._finish_reason(token, num_generated, params)
-            sequence.deliver(Token(token, reason))
-            if reason is not None or self._gone(sequence):
-                return
-            logits, kv = self._runner.forward([token], kv)
+    def _take_inbox(self) -> bool:
+        """Wait until there is something to do, and take what callers left; False once the engine is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._has_mail() or self._streams)
+            if self._closed is not None:
+                return False
+            submitted, self._submitted = self._submitted, []
+            cancelled, self._cancelled = self._cancelled, []
+            questions, self._questions = self._questions, []
+        for stream in submitted:
+            self._streams[stream.sequence] = stream
+            self._samplers[stream.sequence] = RowSampler(stream.sequence.params)
+            self._scheduler.submit(stream.sequence)
+        for sequence in cancelled:
+            self._end(sequence)
+        if cancelled:
+            self._count()
+        for question in questions:
+            question.ask()
+        return True
 
-    @staticmethod
-    def _finish_reason(token: int, num_generated: int, params: SamplingParams) -> FinishReason | None:
-        if token in params.stop_ids:
-            return "stop"
-        return "length" if num_generated == params.max_tokens else None
+    def _has_mail(self) -> bool:
+        return bool(self._submitted or self._cancelled or self._questions)
 
-    def _gone(self, sequence: Sequence) -> bool:
-        if self._stopped and not sequence.cancelled:
-            sequence.deliver(_stopping())
-            return True
-        return sequence.cancelled
+    def _step(self) -> None:
+        began_s = self._clock.monotonic()
+        parts = self._scheduler.plan(began_s)
+        if not parts:
+            assert not self._streams, "something waits or runs, and the plan is empty"
+            return
+        self._count()
+        num_decodes = sum(part.sequence.num_generated > 0 for part in parts)
+        prompt_tokens = sum(part.count for part in parts if part.sequence.num_generated == 0)
+        outcomes = self._compute(parts)
+        result = _StepResult(self._clock.monotonic())
+        for part, outcome in zip(parts, outcomes, strict=True):
+            self._take_outcome(part, outcome, result)
+        self._count()
+        deliver(result.items)
+        step_s = result.now_s - began_s
+        self._pace.observe(step_s, num_decodes, prompt_tokens)
+        self._observer.stepped(
+            StepReport(
+                step_s=step_s,
+                num_decodes=num_decodes,
+                prompt_tokens=prompt_tokens,
+                first_token_s=result.first_token_s,
+                token_gap_s=result.token_gap_s,
+            )
+        )
+
+    def _compute(self, parts: list[Scheduled]) -> list[_Outcome]:
+        """For each part its next token, None while it is not through its prompt, or why it failed."""
+        wanting = [part.sequence for part in parts if part.wants_token]
+        try:
+            logits = self._runner.forward([_item(part) for part in parts])
+            tokens = iter(sample(logits, [(self._samplers[each], each.num_generated) for each in wanting]))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it fails as few sequences as can be
+            if len(parts) == 1:
+                _log.error("a sequence of %d tokens failed", len(parts[0].sequence.tokens), exc_info=error)
+                return [_failed()]
+            middle = len(parts) // 2
+            return self._compute(parts[:middle]) + self._compute(parts[middle:])
+        return [_drawn(next(tokens)) if part.wants_token else None for part in parts]
+
+    def _take_outcome(self, part: Scheduled, outcome: _Outcome, result: "_StepResult") -> None:
+        sequence = part.sequence
+        stream = self._streams[sequence]
+        if isinstance(outcome, Exception):
+            self._end(sequence)  # without what this step wrote: it is not to be found in the prefix cache
+            result.items.append((stream, outcome))
+            return
+        self._scheduler.computed(part, result.now_s)
+        if outcome is None:
+            return
+        self._count_token(sequence, result)
+        sequence.tokens.append(outcome)
+        reason = sequence.finish_reason()
+        result.items.append((stream, Token(outcome, reason, sequence.cached_tokens or 0)))
+        if reason is not None:
+            self._end(sequence)
+
+    def _count_token(self, sequence: Sequence, result: "_StepResult") -> None:
+        self._generated_tokens += 1
+        if sequence.token_at_s is None:
+            self._prompt_tokens += sequence.num_prompt
+            self._cached_tokens += sequence.cached_tokens or 0
+            result.first_token_s.append(result.now_s - sequence.submitted_s)
+        else:
+            result.token_gap_s.append(result.now_s - sequence.token_at_s)
+        sequence.token_at_s = result.now_s
+
+    def _end(self, sequence: Sequence) -> None:
+        """Forget a sequence and free what it holds; nothing for one that has ended before."""
+        if self._streams.pop(sequence, None) is None:
+            return
+        del self._samplers[sequence]
+        self._scheduler.finish(sequence, self._clock.monotonic())
+        with self._changed:
+            self._num_alive -= 1
+
+    def _count(self) -> None:
+        """Take a new snapshot of everything."""
+        cache = self._cache.statistics()
+        statistics = EngineStatistics(
+            running=len(self._scheduler.running),
+            generated_tokens=self._generated_tokens,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            preemptions=self._scheduler.num_preemptions,
+            blocks=self._pool.num_blocks,
+            free_blocks=self._pool.num_free,
+            cached_pages=cache.pages,
+            pinned_pages=cache.pinned_pages,
+            evictions=cache.evictions,
+            prefix_queries=cache.queries,
+            prefix_hits=cache.hits,
+        )
+        with self._changed:
+            self._statistics = statistics
+            self._tell()
+
+    def _tell(self) -> None:
+        """Bring the snapshot's queue up to date and pass it on. The lock is held."""
+        self._statistics = replace(self._statistics, waiting=self._num_alive - self._statistics.running)
+        self._observer.changed(self._statistics)
+
+    def _fail_all(self) -> None:
+        """The thread ends, and with it everything that waits for it."""
+        with self._changed:
+            failure = EngineUnavailable(self._closed or "The engine is stopping.")
+            streams = [*self._streams.values(), *self._submitted]
+            for question in self._questions:
+                question.fail(failure)
+            self._num_alive = 0
+            self._statistics = replace(self._statistics, running=0)
+            self._tell()
+        deliver((stream, failure) for stream in streams)
 
 
-def _stopping() -> EngineUnavailable:
-    return EngineUnavailable("The engine is stopping.")
+class _Question(Generic[_Answer]):
+    """Something to be called in the engine's thread, and the future of its answer in the asking loop."""
+
+    def __init__(self, call: Callable[[], _Answer]) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[_Answer] = self._loop.create_future()
+
+    def ask(self) -> None:
+        self._settle(self.answer.set_result, self._call())
+
+    def fail(self, error: Exception) -> None:
+        self._settle(self.answer.set_exception, error)
+
+    def _settle(self, how: Callable[[Any], None], value: object) -> None:
+        def settle() -> None:
+            if not self.answer.done():  # the asker may have given up
+                how(value)
+
+        with contextlib.suppress(RuntimeError):  # its loop has closed
+            self._loop.call_soon_threadsafe(settle)
+
+
+class _StepResult:
+    """What comes of a step, collected sequence by sequence."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+        self.items: list[tuple[TokenStream, Item]] = []
+        self.first_token_s: list[float] = []
+        self.token_gap_s: list[float] = []
+
+
+def _limits(config: EngineConfig) -> Limits:
+    return Limits(
+        max_batched_tokens=config.max_batched_tokens,
+        max_sequences=config.max_sequences,
+        chunked_prefill=config.chunked_prefill,
+        preemption=config.preemption == "recompute",
+    )
+
+
+def _item(part: Scheduled) -> BatchItem:
+    sequence, start = part.sequence, part.sequence.num_computed
+    return BatchItem(sequence.tokens[start : start + part.count], start, sequence.blocks, part.wants_token)
+
+
+def _drawn(token: int | None) -> _Outcome:
+    return _failed() if token is None else token  # None: its logits were no numbers
+
+
+def _failed() -> EngineFailed:
+    return EngineFailed("The engine failed on this request.")

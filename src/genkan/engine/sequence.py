@@ -1,56 +1,105 @@
-"""One request inside the engine: prompt ids, how to sample, and where its tokens go."""
+"""One request inside the engine: its tokens, where their KV lies, and how to choose the next."""
 
-import asyncio
+from array import array
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-FinishReason = Literal["stop", "length"]
+from genkan.engine.prefix_page import Page
+from genkan.engine.sampling_params import FinishReason, SamplingParams
+
+LOCAL_TENANT = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams:
-    """How to choose each token, and when to end.
+class PrefixOptions:
+    """How one request uses the prefix cache.
 
-    A temperature below 1e-5 is greedy; ``seed`` makes sampling repeatable; any of ``stop_ids`` ends the sequence.
+    Only requests of the same ``namespace`` find each other's pages. Without ``use`` the prompt is neither looked for
+    nor kept. ``ttl_s`` bounds how long unused pages stay; ``pin`` keeps them from eviction, within a budget.
     """
 
-    max_tokens: int
-    stop_ids: frozenset[int] = frozenset()
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
+    namespace: bytes = b""
+    use: bool = True
+    ttl_s: float | None = None
+    pin: bool = False
 
 
 class Token(NamedTuple):
     """One generated token; the last one of a sequence carries why it is the last.
 
-    A stop token is generated and counted like any other, with finish reason ``stop``.
+    A stop token is generated and counted like any other, with finish reason ``stop``. ``cached_tokens``: how many of
+    the prompt were found in the prefix cache when the sequence first ran.
     """
 
     id: int
     finish_reason: FinishReason | None
+    cached_tokens: int
 
 
 class Sequence:
-    """What the engine thread and the event loop share of one request.
+    """What the scheduler knows of one request. Touched by the engine's thread alone, once submitted.
 
-    The event loop sets ``cancelled``; the engine thread reads it before every token and delivers to ``outbox``,
-    always through the loop, so the queue itself is touched by one thread only.
+    ``tokens`` are the prompt and what was generated. The KV of the first ``num_computed`` lies in ``blocks``, in
+    order; of these the first ``page.depth`` belong to the prefix cache, where ``page`` holds a lock, and the others to
+    the sequence. A sequence that waits has no blocks and no page.
     """
 
-    __slots__ = ("_loop", "cancelled", "outbox", "params", "prompt_ids")
+    __slots__ = (
+        "blocks",
+        "cached_tokens",
+        "num_computed",
+        "num_preempted",
+        "num_prompt",
+        "overtaken",
+        "page",
+        "params",
+        "prefix",
+        "submitted_s",
+        "tenant",
+        "token_at_s",
+        "tokens",
+    )
 
-    def __init__(self, prompt_ids: Ids[int], params: SamplingParams, loop: asyncio.AbstractEventLoop) -> None:
-        self.prompt_ids = prompt_ids
+    def __init__(
+        self,
+        prompt_ids: Ids[int],
+        params: SamplingParams,
+        *,
+        tenant: str = LOCAL_TENANT,
+        prefix: PrefixOptions = PrefixOptions(),
+        now_s: float = 0.0,
+    ) -> None:
+        self.tokens = array("i", prompt_ids)
+        self.num_prompt = len(self.tokens)
         self.params = params
-        self.cancelled = False
-        self.outbox: asyncio.Queue[Token | Exception] = asyncio.Queue()  # at most params.max_tokens small items
-        self._loop = loop
+        self.tenant = tenant
+        self.prefix = prefix
+        self.num_computed = 0
+        self.blocks = array("i")
+        self.page: Page | None = None
+        self.cached_tokens: int | None = None  # until it is first admitted
+        self.num_preempted = 0
+        self.overtaken = 0  # how often another of its tenant, submitted later, was admitted before it
+        self.submitted_s = now_s
+        self.token_at_s: float | None = None  # when the newest token was drawn
 
-    def deliver(self, item: Token | Exception) -> None:
-        """Hand ``item`` to the event loop; from any thread, and without effect once the loop has closed."""
-        try:
-            self._loop.call_soon_threadsafe(self.outbox.put_nowait, item)
-        except RuntimeError:
-            self.cancelled = True
+    @property
+    def num_to_compute(self) -> int:
+        """Tokens without KV; 1 while it decodes, and never 0 while it waits or runs."""
+        return len(self.tokens) - self.num_computed
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest that prompt and answer together can become."""
+        return self.num_prompt + self.params.max_tokens
+
+    def finish_reason(self) -> FinishReason | None:
+        """Why the newest token is the last, if it is."""
+        if not self.params.ignore_eos and self.tokens[-1] in self.params.stop_ids:
+            return "stop"
+        return "length" if self.num_generated >= self.params.max_tokens else None

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genkan.errors import EngineUnavailable, ModelFileError
 from genkan.upstream.base import Answer
@@ -38,9 +38,20 @@ class LoadingModel:
 
     async def respond(self, request: GenerationRequest) -> Answer:
         """See Responder. Raises EngineUnavailable until the model is there, and for ever when it cannot be loaded."""
+        return await self._loaded().respond(request)
+
+    async def prefix_cache_snapshot(self) -> dict[str, Any]:
+        """See LocalModel. Raises EngineUnavailable until the model is there."""
+        return await self._loaded().prefix_cache_snapshot()
+
+    async def purge_prefix_cache(self, tenant: str) -> int:
+        """See LocalModel. Raises EngineUnavailable until the model is there."""
+        return await self._loaded().purge_prefix_cache(tenant)
+
+    def _loaded(self) -> "LocalModel":
         if self._model is None:
             raise EngineUnavailable(self._failure or "The engine is loading its model; try again in a few seconds.")
-        return await self._model.respond(request)
+        return self._model
 
     def stop(self) -> None:
         """Stop the model; one that is still loading stops as soon as it has loaded."""

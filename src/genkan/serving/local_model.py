@@ -8,13 +8,17 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from genkan.clock import Clock
 from genkan.config import ModelDefaults
 from genkan.engine.engine import Engine
-from genkan.engine.sequence import SamplingParams
+from genkan.engine.sampling_params import SamplingParams
+from genkan.engine.sequence import LOCAL_TENANT, PrefixOptions
 from genkan.errors import ContextTooLong, InvalidRequest, UnsupportedOption
+from genkan.serving.namespaces import Namespaces
 from genkan.serving.options import refuse_unsupported
+from genkan.serving.prefix_view import described
 from genkan.serving.shapes import ChatShape, CompletionShape, Shape, Usage
 from genkan.serving.stop_strings import StopStrings
 from genkan.upstream.base import Answer
@@ -26,10 +30,10 @@ _OFF_LOOP_CHARS = 4096  # encoding a longer text on the event loop would hold up
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Text that is safe to show, and how many tokens were generated so far; the last piece has a reason."""
+    """Text that is safe to show, and the tokens that the answer took so far; the last piece has a reason."""
 
     text: str
-    num_tokens: int
+    usage: Usage
     finish_reason: str | None
 
 
@@ -53,24 +57,34 @@ class LocalModel:
         self._fingerprint = fingerprint
         self._defaults = defaults
         self._clock = clock
+        self._namespaces = Namespaces((LOCAL_TENANT,))
 
     async def respond(self, request: GenerationRequest) -> Answer:
         """See Responder. Raises InvalidRequest for what the engine does not do or what does not fit its window."""
         refuse_unsupported(request)
         prompt_ids = await self._prompt_ids(request)
         params = self._params(request, len(prompt_ids))
-        pieces = self._pieces(prompt_ids, params, request.sampling.stop)
+        pieces = self._pieces(prompt_ids, params, self._prefix_options(request), request.sampling.stop)
         shape = self._shape(request)
         if not request.stream:
-            return Answer(body=await _collected(pieces, shape, len(prompt_ids)))
+            return Answer(body=await _collected(pieces, shape))
         try:
             first = await anext(pieces)
         except BaseException:
             await pieces.aclose()
             raise
-        answer = Answer(events=_events(first, pieces, shape, len(prompt_ids) if request.include_usage else None))
+        answer = Answer(events=_events(first, pieces, shape, with_usage=request.include_usage))
         answer.on_close(pieces.aclose)
         return answer
+
+    async def prefix_cache_snapshot(self) -> dict[str, Any]:
+        """The engine's prefix cache with names of tenants and the beginnings of texts; see `prefix_view.described`."""
+        snapshot = await self._engine.prefix_cache_snapshot()
+        return {"model": self._name, **described(snapshot, self._namespaces, self._tokenizer)}
+
+    async def purge_prefix_cache(self, tenant: str) -> int:
+        """Drop all pages of ``tenant``, whatever the salt; how many they were."""
+        return await self._engine.purge_prefix_cache(self._namespaces.prefix_of(tenant))
 
     def stop(self) -> None:
         """End the engine, and with it whatever it still generates."""
@@ -115,27 +129,41 @@ class LocalModel:
             stop_ids=self._tokenizer.stop_ids,
             temperature=defaults.temperature if asked.temperature is None else asked.temperature,
             top_p=defaults.top_p if asked.top_p is None else asked.top_p,
+            top_k=asked.top_k,
+            min_p=asked.min_p or 0.0,
             seed=asked.seed,
+            ignore_eos=asked.ignore_eos,
+        )
+
+    def _prefix_options(self, request: GenerationRequest) -> PrefixOptions:
+        extras = request.extras
+        return PrefixOptions(
+            namespace=self._namespaces.of(LOCAL_TENANT, request.cache_salt),
+            use=extras.prefix_cache is not False,
+            ttl_s=extras.prefix_ttl_s,
+            pin=bool(extras.prefix_pin),
         )
 
     async def _pieces(
-        self, prompt_ids: list[int], params: SamplingParams, stop: tuple[str, ...]
+        self, prompt_ids: list[int], params: SamplingParams, prefix: PrefixOptions, stop: tuple[str, ...]
     ) -> AsyncGenerator[_Piece, None]:
         """Pieces of the answer as they become clear. Closing it cancels the sequence."""
         text, stops, num_tokens = self._tokenizer.text_stream(), StopStrings(stop), 0
-        async with aclosing(self._engine.generate(prompt_ids, params)) as tokens:
-            async for token_id, reason in tokens:
+        generated = self._engine.generate(prompt_ids, params, tenant=LOCAL_TENANT, prefix=prefix)
+        async with aclosing(generated) as tokens:
+            async for token_id, reason, cached_tokens in tokens:
                 num_tokens += 1
+                usage = Usage(len(prompt_ids), num_tokens, cached_tokens)
                 shown = stops.push(text.push(token_id))
                 if reason is not None and not stops.found:
                     shown += stops.push(text.flush())
                 if stops.found:
-                    yield _Piece(shown, num_tokens, "stop")
+                    yield _Piece(shown, usage, "stop")
                     return
                 if reason is not None:
-                    yield _Piece(shown + stops.flush(), num_tokens, reason)
+                    yield _Piece(shown + stops.flush(), usage, reason)
                 elif shown:
-                    yield _Piece(shown, num_tokens, None)
+                    yield _Piece(shown, usage, None)
 
     def _shape(self, request: GenerationRequest) -> Shape:
         chat = isinstance(request, ChatRequest)
@@ -164,19 +192,19 @@ def _text(message: dict[str, object]) -> str:
     return "" if content is None else str(content)
 
 
-async def _collected(pieces: AsyncGenerator[_Piece, None], shape: Shape, prompt_tokens: int) -> bytes:
+async def _collected(pieces: AsyncGenerator[_Piece, None], shape: Shape) -> bytes:
     texts: list[str] = []
     async with aclosing(pieces):
         async for piece in pieces:
             texts.append(piece.text)
     assert piece.finish_reason is not None  # the last piece has one
-    return shape.whole("".join(texts), piece.finish_reason, Usage(prompt_tokens, piece.num_tokens))
+    return shape.whole("".join(texts), piece.finish_reason, piece.usage)
 
 
 async def _events(
-    first: _Piece, rest: AsyncGenerator[_Piece, None], shape: Shape, prompt_tokens: int | None
+    first: _Piece, rest: AsyncGenerator[_Piece, None], shape: Shape, *, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """The chunks of a stream; with ``prompt_tokens``, the last one carries the usage."""
+    """The chunks of a stream; ``with_usage``, the last one carries the usage."""
     opening = shape.opening()
     if opening is not None:
         yield opening
@@ -186,6 +214,6 @@ async def _events(
             yield shape.text(piece.text)
         if piece.finish_reason is not None:
             yield shape.closing(piece.finish_reason)
-            if prompt_tokens is not None:
-                yield shape.usage(Usage(prompt_tokens, piece.num_tokens))
+            if with_usage:
+                yield shape.usage(piece.usage)
         piece = await anext(rest, None)

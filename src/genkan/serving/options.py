@@ -14,7 +14,7 @@ from genkan.wire.extras import OWN_KEYS, Extras
 _HONOURED: Final = frozenset(
     {
         "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens",
-        "temperature", "top_p", "seed", "stop", "n",
+        "temperature", "top_p", "top_k", "min_p", "seed", "stop", "ignore_eos", "n", "cache_salt",
     }
 )  # fmt: skip
 _STREAM_OPTIONS: Final = ("include_usage", "include_obfuscation")  # the second pads chunks and changes no text
@@ -34,8 +34,6 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "top_k": (-1, 0),
-    "min_p": (0,),
     "echo": (False,),
     "suffix": ("",),
     "tools": ([],),
@@ -45,7 +43,6 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "parallel_tool_calls": (True, False),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "ignore_eos": (False,),
     "min_tokens": (0,),
 }
 
@@ -67,18 +64,15 @@ def refuse_unsupported(request: GenerationRequest) -> None:
 
 
 def _check_extras(extras: Extras) -> None:
-    """There are no caches and no priorities yet: asking for none of them is fine, asking for one is not."""
+    """Answers are not stored and nobody goes first yet: asking for neither is fine, asking for one is not."""
     asked = {
         "cache": "only" if extras.cache == "only" else None,
         "cache_ttl_s": extras.cache_ttl_s,
-        "prefix_cache": extras.prefix_cache,
-        "prefix_ttl_s": extras.prefix_ttl_s,
-        "prefix_pin": extras.prefix_pin,
         "priority": extras.priority,
     }
     for name, value in asked.items():
         if value:
-            raise UnsupportedOption(f"genkan.{name}", "the engine has no caches and no priorities yet")
+            raise UnsupportedOption(f"genkan.{name}", "the engine stores no answers and knows no priorities yet")
 
 
 def _check_neutral(name: str, value: Any) -> None:

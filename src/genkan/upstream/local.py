@@ -9,6 +9,7 @@ after 3 s, and what still loses that race is sent once more while nothing has co
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
@@ -19,8 +20,12 @@ from genkan.upstream.base import Answer
 from genkan.wire.chat import GenerationRequest
 from genkan.wire.sse import DONE_DATA, EventTooLarge, SseDecoder
 
+#: Where the engine shows and purges its prefix cache, on its socket as on the gateway.
+PREFIX_CACHE_PATH = "/admin/prefix-cache"
+
 _KEEPALIVE_S = 3.0
 _RACE_S = 0.2
+_ADMIN_S = 30.0  # the engine answers between two forward passes, and the prefill of a long chunk takes seconds
 _MAX_ERROR_BYTES = 64 << 10
 _HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
@@ -55,14 +60,38 @@ class LocalEngine:
         limit_s = (
             min(self._timeouts.first_token_s, self._timeouts.total_s) if request.stream else self._timeouts.total_s
         )
+        async with self._within(limit_s, phase):
+            response = await self._request("POST", request.path, body=orjson.dumps(request.raw))
+            try:
+                return await self._opened(request, response, deadline)
+            except BaseException:
+                response.close()  # not release: what is unfinished must be cancelled
+                raise
+
+    async def prefix_cache(self) -> bytes:
+        """The engine's prefix cache, as the JSON it gives. Raises what ``respond`` raises for a whole answer."""
+        return await self._administer("GET", {})
+
+    async def purge_prefix_cache(self, tenant: str) -> bytes:
+        """Have the engine drop a tenant's pages; what it says of it, as JSON. Raises what ``prefix_cache`` raises."""
+        return await self._administer("DELETE", {"tenant": tenant})
+
+    async def _administer(self, method: str, parameters: dict[str, str]) -> bytes:
+        async with self._within(_ADMIN_S, "total"):
+            response = await self._request(method, PREFIX_CACHE_PATH, parameters=parameters)
+            try:
+                if response.status != 200:
+                    raise await self._refusal(response)
+                return await response.read()
+            finally:
+                response.close()  # after a whole answer its connection is back in the pool, and this does nothing
+
+    @asynccontextmanager
+    async def _within(self, limit_s: float, phase: Phase) -> AsyncGenerator[None, None]:
+        """Limit the block's time, and name its failures as ours."""
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._post(request)
-                try:
-                    return await self._opened(request, response, deadline)
-                except BaseException:
-                    response.close()  # not release: what is unfinished must be cancelled
-                    raise
+                yield
         except TimeoutError as error:
             raise TimedOut(upstream=self.name, phase=phase, limit_s=limit_s) from error
         except aiohttp.ClientError as error:
@@ -82,19 +111,20 @@ class LocalEngine:
         answer.on_close(events.aclose)
         return answer
 
-    async def _post(self, request: GenerationRequest) -> aiohttp.ClientResponse:
+    async def _request(
+        self, method: str, path: str, *, body: bytes | None = None, parameters: dict[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
         assert self._session is not None, "start() comes first"
-        body = orjson.dumps(request.raw)
         began = time.monotonic()
         try:
             try:
-                return await self._session.post(request.path, data=body)
+                return await self._session.request(method, path, params=parameters, data=body)
             except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if time.monotonic() - began > _RACE_S:
                     raise  # no race: the engine went away over this request, and might do so again
-                return await self._session.post(request.path, data=body)
+                return await self._session.request(method, path, params=parameters, data=body)
         except aiohttp.ClientConnectorError as error:
             raise ConnectFailed("The engine cannot be reached; it may be restarting.", upstream=self.name) from error
         except aiohttp.ServerTimeoutError as error:

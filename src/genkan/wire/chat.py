@@ -1,7 +1,8 @@
 """The requests that generate text: a typed view of what policy needs, beside the raw body.
 
 A body is parsed once. Fields that genkan reads are checked here, for every upstream alike, against the ranges of
-OpenAI's API reference; fields it does not know stay in ``raw`` and reach the upstream untouched.
+OpenAI's API reference, or vLLM's for those that are its own (``top_k``, ``min_p``, ``ignore_eos``, ``cache_salt``).
+Fields it does not know stay in ``raw`` and reach the upstream untouched.
 """
 
 from dataclasses import dataclass
@@ -16,18 +17,23 @@ MAX_STOPS = 4
 MAX_STOP_CHARS = 256
 MAX_TOKENS = 2**31 - 1
 MAX_MODEL_CHARS = 256
+MAX_TOP_K = 1_000_000
+MAX_SALT_CHARS = 256
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to choose tokens and when to end; ``None`` is "the model's default"."""
+    """How to choose tokens and when to end; ``None`` is "the model's default", of ``top_k`` "all"."""
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
     n: int = 1
 
 
@@ -35,7 +41,8 @@ class Sampling:
 class GenerationRequest:
     """One request for generated text.
 
-    ``raw`` is the whole body as it came, extras included, and is never changed.
+    ``raw`` is the whole body as it came, extras included, and is never changed. Requests share cached prefixes only
+    with those of the same ``cache_salt``.
     """
 
     path: ClassVar[str]
@@ -44,6 +51,7 @@ class GenerationRequest:
     stream: bool
     include_usage: bool
     sampling: Sampling
+    cache_salt: str | None
     extras: Extras
     raw: dict[str, Any]
 
@@ -112,6 +120,7 @@ def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:
         "model": model,
         "stream": stream,
         "include_usage": _include_usage(fields, stream),
+        "cache_salt": _cache_salt(fields),
         "extras": read_extras(raw),
         "raw": raw,
     }
@@ -127,6 +136,13 @@ def _include_usage(fields: Fields, stream: bool) -> bool:
     return options.boolean("include_usage") or False
 
 
+def _cache_salt(fields: Fields) -> str | None:
+    salt = fields.string("cache_salt", max_chars=MAX_SALT_CHARS)
+    if salt == "":
+        raise InvalidRequest("'cache_salt' must not be empty.", param="cache_salt")
+    return salt
+
+
 def _sampling(fields: Fields, max_tokens: int | None) -> Sampling:
     fields.number("presence_penalty", low=-2, high=2)
     fields.number("frequency_penalty", low=-2, high=2)
@@ -135,10 +151,18 @@ def _sampling(fields: Fields, max_tokens: int | None) -> Sampling:
         max_tokens=max_tokens,
         temperature=fields.number("temperature", low=0, high=2),
         top_p=fields.number("top_p", low=0, high=1, above_low=True),
+        top_k=_top_k(fields),
+        min_p=fields.number("min_p", low=0, high=1),
         seed=fields.integer("seed", low=-(2**63), high=2**63 - 1),
         stop=_stop(fields.raw("stop")),
+        ignore_eos=fields.boolean("ignore_eos") or False,
         n=fields.integer("n", low=1, high=128) or 1,
     )
+
+
+def _top_k(fields: Fields) -> int | None:
+    top_k = fields.integer("top_k", low=-1, high=MAX_TOP_K)
+    return None if top_k in (-1, 0) else top_k  # both are vLLM's way to say "all"
 
 
 def _stop(value: Any) -> tuple[str, ...]:

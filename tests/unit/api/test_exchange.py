@@ -1,12 +1,14 @@
 """Reading bodies within their limits, and sending each response once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from asgi import JSON_HEADERS, AsgiClient
 
 from genkan.api.exchange import ClientGone, Exchange
 from genkan.api.routes import Api
+from genkan.errors import InvalidRequest
 
 pytestmark = pytest.mark.anyio
 LIMIT = 100
@@ -134,3 +136,36 @@ async def test_client_gone_is_raised_to_the_endpoint() -> None:
     client.disconnect()
     await client.request("POST", "/", [b"x"], hold_body=True)
     assert seen == [ClientGone]
+
+
+def exchange_with(**query: bytes) -> Exchange:
+    async def unused(*_: Any) -> Any:
+        raise AssertionError("the query is read without the connection")
+
+    return Exchange({"method": "GET", "path": "/", "headers": [], **query}, unused, unused)
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        (b"", {}),
+        (b"a=1", {"a": "1"}),
+        (b"b=&a=x%20y+z%2B", {"a": "x y z+", "b": ""}),
+        (b"a=%C3%A9%26%3D", {"a": "é&="}),
+        (b"a=1=2", {"a": "1=2"}),
+    ],
+)
+def test_decodes_the_parameters_that_are_known(query: bytes, values: dict[str, str]) -> None:
+    assert exchange_with(query_string=query).query_values("a", "b") == values
+
+
+@pytest.mark.parametrize(
+    "query", [b"c=1", b"a=1&a=1", b"a", b"a=1&", b"&", b"a=%C3", b"a=%zz", b"a=%", b"a=\xc3\xa9", b"A=1", b"%61=1&a=2"]
+)
+def test_refuses_what_is_unknown_doubled_or_malformed(query: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        exchange_with(query_string=query).query_values("a", "b")
+
+
+def test_a_scope_without_a_query_string_has_no_parameters() -> None:
+    assert exchange_with().query_values("a") == {}

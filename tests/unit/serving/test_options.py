@@ -29,8 +29,12 @@ HONOURED = {
     "max_tokens": 5,
     "temperature": 1.5,
     "top_p": 0.5,
+    "top_k": 40,
+    "min_p": 0.1,
     "seed": 7,
     "stop": ["a"],
+    "ignore_eos": True,
+    "cache_salt": "s",
 }
 LABELS = {
     "user": "u",
@@ -39,29 +43,34 @@ LABELS = {
     "prompt_cache_key": "k",
     "prompt_cache_retention": "24h",
 }
-OURS = {"genkan": {"cache": "no-cache", "tags": ["a"]}, "prompt_cache": False, "cache_control": "auto"}
+OURS = {
+    "genkan": {"cache": "no-cache", "prefix_cache": True, "prefix_ttl_s": 60, "priority": 0, "tags": ["a"]},
+    "prompt_cache": True,
+    "high_priority": True,
+    "cache_control": "auto",
+}
 NEUTRAL: list[tuple[str, Any]] = [
     ("store", False),
     ("service_tier", "auto"),
     ("service_tier", "default"),
     ("n", 1), ("best_of", 1), ("beam_width", 1), ("use_beam_search", False), ("presence_penalty", 0),
-    ("frequency_penalty", 0.0), ("repetition_penalty", 1.0), ("logit_bias", {}), ("top_logprobs", 0), ("top_k", -1),
-    ("top_k", 0), ("min_p", 0), ("echo", False), ("suffix", ""), ("tools", []), ("functions", []),
+    ("frequency_penalty", 0.0), ("repetition_penalty", 1.0), ("logit_bias", {}), ("top_logprobs", 0),
+    ("echo", False), ("suffix", ""), ("tools", []), ("functions", []),
     ("tool_choice", "none"), ("tool_choice", "auto"), ("function_call", "auto"), ("parallel_tool_calls", True),
     ("parallel_tool_calls", False), ("response_format", {"type": "text"}), ("modalities", ["text"]),
-    ("ignore_eos", False), ("min_tokens", 0),
+    ("min_tokens", 0),
 ]  # fmt: skip
 ACTIVE: list[tuple[str, Any]] = [
     ("store", True),
     ("service_tier", "flex"),
     ("n", 2), ("best_of", 2), ("beam_width", 4), ("use_beam_search", True), ("presence_penalty", 0.1),
     ("frequency_penalty", -1), ("repetition_penalty", 1.1), ("repetition_penalty", True), ("logit_bias", {"1": 1}),
-    ("top_k", 40), ("top_k", False), ("min_p", 0.1), ("echo", True), ("suffix", "x"),
+    ("echo", True), ("suffix", "x"),
     ("tools", [{"type": "function"}]), ("functions", [{"name": "f"}]), ("tool_choice", "required"),
     ("tool_choice", {"type": "function"}), ("function_call", {"name": "f"}),
     ("response_format", {"type": "json_object"}), ("response_format", {"type": "json_schema", "json_schema": {}}),
     ("modalities", ["text", "audio"]),
-    ("ignore_eos", True), ("ignore_eos", 0), ("min_tokens", 1),
+    ("min_tokens", 1), ("min_tokens", False),
 ]  # fmt: skip
 UNKNOWN = {"reasoning_effort": "low", "audio": {}, "prediction": {}, "web_search_options": {}, "stop_token_ids": [1]}
 
@@ -98,7 +107,7 @@ def test_null_is_the_same_as_absent(name: str) -> None:
 
 
 def test_says_which_value_is_neutral() -> None:
-    assert "-1 or 0" in refusal(chat(top_k=40)).message
+    assert "'auto' or 'default'" in refusal(chat(service_tier="flex")).message
 
 
 @pytest.mark.parametrize(("name", "value"), [("logprobs", True), ("top_logprobs", 1)])
@@ -184,13 +193,11 @@ def test_refuses_what_it_does_not_know_also_inside_of_objects(extra: dict[str, A
     [
         ({"genkan": {"cache": "only"}}, "genkan.cache"),
         ({"genkan": {"cache_ttl_s": 60}}, "genkan.cache_ttl_s"),
-        ({"prompt_cache": True}, "genkan.prefix_cache"),
-        ({"cache_ttl_seconds": 60}, "genkan.prefix_ttl_s"),
-        ({"high_priority": True}, "genkan.prefix_pin"),
         ({"genkan": {"priority": 1}}, "genkan.priority"),
+        ({"genkan": {"priority": -1}}, "genkan.priority"),
     ],
 )
-def test_refuses_to_cache_or_to_hurry_while_it_can_do_neither(extras: dict[str, Any], param: str) -> None:
+def test_refuses_to_store_answers_or_to_hurry_while_it_can_do_neither(extras: dict[str, Any], param: str) -> None:
     assert refusal(chat(**extras)).param == param
 
 

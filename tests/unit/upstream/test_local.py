@@ -33,8 +33,8 @@ def response(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    return head + await reader.readexactly(length)
+    declared = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]  # absent without a body
+    return head + await reader.readexactly(int(declared or 0))
 
 
 @asynccontextmanager
@@ -273,3 +273,55 @@ async def test_a_finished_stream_gives_its_connection_back() -> None:
         for _ in range(3):
             assert await events_of(await upstream.respond(STREAM)) == HELLO
     assert connections == 1
+
+
+@pytest.mark.parametrize(
+    ("purge", "line"),
+    [
+        (False, b"GET /admin/prefix-cache HTTP/1.1"),
+        (True, b"DELETE /admin/prefix-cache?tenant=Zo%C3%AB+%26+Co%2B HTTP/1.1"),
+    ],
+)
+async def test_shows_and_purges_the_prefix_cache_and_passes_the_body_on(purge: bool, line: bytes) -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        writer.write(response(b'{"pages":1}'))
+
+    async with engine(handle) as upstream:
+        body = await (upstream.purge_prefix_cache("Zoë & Co+") if purge else upstream.prefix_cache())
+    assert body == b'{"pages":1}'
+    assert seen[0].partition(b"\r\n")[0] == line
+
+
+async def test_a_prefix_cache_that_the_engine_refuses_to_show_keeps_the_reason() -> None:
+    body = (
+        b'{"error":{"message":"loading","type":"service_unavailable_error","param":null,"code":"engine_unavailable"}}'
+    )
+    async with engine(saying(response(body, "503 Busy"))) as upstream:
+        with pytest.raises(UpstreamRefused, match="loading") as caught:
+            await upstream.prefix_cache()
+    assert (caught.value.status, caught.value.code) == (503, "engine_unavailable")
+
+
+async def test_an_engine_that_does_not_answer_for_its_prefix_cache_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genkan.upstream.local._ADMIN_S", 0.05)
+    async with engine(stalling(), QUICK) as upstream:
+        with pytest.raises(TimedOut) as caught:
+            await upstream.prefix_cache()
+    assert (caught.value.phase, caught.value.limit_s) == ("total", 0.05)
+
+
+async def test_a_cut_off_prefix_cache_is_a_broken_upstream() -> None:
+    async with engine(saying(response(b"x" * 50)[:-10])) as upstream:
+        with pytest.raises(UpstreamBroken):
+            await upstream.prefix_cache()
+
+
+async def test_a_prefix_cache_of_an_engine_that_is_not_there_is_unreachable() -> None:
+    upstream = LocalEngine(UpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
+    await upstream.start()
+    with pytest.raises(ConnectFailed):
+        await upstream.purge_prefix_cache("a")
+    await upstream.aclose()

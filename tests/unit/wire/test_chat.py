@@ -38,9 +38,31 @@ def test_the_smallest_body_leaves_all_to_the_model(kind: Kind, body: dict[str, A
 @each_kind
 def test_reads_the_sampling_options(kind: Kind, body: dict[str, Any]) -> None:
     given = {"max_tokens": 5, "temperature": 0, "top_p": 0.5, "seed": -7, "stop": ["a", "b"], "n": 2}
+    given |= {"top_k": 40, "min_p": 0.05, "ignore_eos": True}
     assert kind.from_object({**body, **given}).sampling == Sampling(
-        max_tokens=5, temperature=0.0, top_p=0.5, seed=-7, stop=("a", "b"), n=2
+        max_tokens=5,
+        temperature=0.0,
+        top_p=0.5,
+        top_k=40,
+        min_p=0.05,
+        seed=-7,
+        stop=("a", "b"),
+        ignore_eos=True,
+        n=2,
     )
+
+
+@each_kind
+@pytest.mark.parametrize("everything", [-1, 0, None])
+def test_a_top_k_of_all_is_none(kind: Kind, body: dict[str, Any], everything: int | None) -> None:
+    assert kind.from_object({**body, "top_k": everything}).sampling == Sampling()
+
+
+@each_kind
+def test_a_cache_salt_is_read_and_is_none_unless_given(kind: Kind, body: dict[str, Any]) -> None:
+    assert kind.from_object({**body, "cache_salt": "tenant 7"}).cache_salt == "tenant 7"
+    assert kind.from_object(body).cache_salt is None
+    assert kind.from_object({**body, "cache_salt": None}).cache_salt is None
 
 
 @each_kind
@@ -66,6 +88,9 @@ def test_messages_and_prompts_are_those_of_the_body() -> None:
         ("n", 0), ("n", 129), ("n", True), ("presence_penalty", 2.1), ("presence_penalty", False),
         ("frequency_penalty", -2.1), ("logit_bias", []), ("stop", 1), ("stop", ""), ("stop", "a" * 257),
         ("stop", ["a"] * 5), ("user", 1), ("store", "yes"), ("metadata", []), ("genkan", 1),
+        ("top_k", -2), ("top_k", 1_000_001), ("top_k", 40.0), ("top_k", False), ("top_k", "40"), ("min_p", -0.01),
+        ("min_p", 1.01), ("min_p", "0.1"), ("min_p", True), ("ignore_eos", 1), ("ignore_eos", "true"),
+        ("cache_salt", ""), ("cache_salt", "s" * 257), ("cache_salt", 1), ("cache_salt", ["s"]),
     ],
 )  # fmt: skip
 def test_refuses_a_wrong_field_by_name(kind: Kind, body: dict[str, Any], field: str, value: object) -> None:
@@ -81,7 +106,8 @@ def test_refuses_a_wrong_field_by_name(kind: Kind, body: dict[str, Any], field: 
         ("model", "m" * 256), ("max_tokens", 1), ("max_tokens", MAX_TOKENS), ("temperature", 0), ("temperature", 2),
         ("top_p", 1), ("top_p", 1e-9), ("seed", -(2**63)), ("seed", 2**63 - 1), ("n", 128), ("presence_penalty", -2),
         ("frequency_penalty", 2), ("logit_bias", {}), ("logit_bias", {"50256": -100}), ("stop", []),
-        ("stop", "a" * 256), ("stop", ["a"] * 4),
+        ("stop", "a" * 256), ("stop", ["a"] * 4), ("top_k", -1), ("top_k", 1), ("top_k", 1_000_000), ("min_p", 0),
+        ("min_p", 1), ("ignore_eos", False), ("cache_salt", "s"), ("cache_salt", "s" * 256),
     ],
 )  # fmt: skip
 def test_accepts_a_field_at_the_end_of_its_range(kind: Kind, body: dict[str, Any], field: str, value: object) -> None:
@@ -89,7 +115,9 @@ def test_accepts_a_field_at_the_end_of_its_range(kind: Kind, body: dict[str, Any
 
 
 @each_kind
-@pytest.mark.parametrize("field", ["temperature", "stop", "stream", "stream_options", "n", "logit_bias", "max_tokens"])
+@pytest.mark.parametrize(
+    "field", ["temperature", "stop", "stream", "stream_options", "n", "logit_bias", "max_tokens", "min_p", "ignore_eos"]
+)
 def test_null_is_the_same_as_absent(kind: Kind, body: dict[str, Any], field: str) -> None:
     request = kind.from_object({**body, field: None})
     assert (request.sampling, request.stream, request.include_usage) == (Sampling(), False, False)

@@ -1,0 +1,100 @@
+"""``/admin/prefix-cache``: what the engine's prefix cache holds, as JSON and as a page; and purging a tenant.
+
+The gateway's endpoint serves only this machine and passes the engine's JSON on; the engine's endpoint makes it.
+"""
+
+import importlib.resources
+from typing import Any, Protocol
+
+import orjson
+
+from genkan.api.auth import require_local
+from genkan.api.exchange import Exchange, Header
+from genkan.errors import InvalidRequest
+
+# The page has its style and script inside and talks to this path only. Nobody may frame it: it has a purge button.
+_POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# What is cached are prompts, so no browser and no proxy keeps a copy.
+_PRIVATE: list[Header] = [
+    (b"cache-control", b"no-store"),
+    (b"vary", b"accept"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class CachingEngine(Protocol):
+    """An engine behind its socket. Both methods return JSON and raise UpstreamError."""
+
+    async def prefix_cache(self) -> bytes: ...
+
+    async def purge_prefix_cache(self, tenant: str) -> bytes: ...
+
+
+class CachingModel(Protocol):
+    """A model in this process. Both methods may raise RequestError."""
+
+    async def prefix_cache_snapshot(self) -> dict[str, Any]:
+        """Everything the page shows, ready to be written as JSON."""
+
+    async def purge_prefix_cache(self, tenant: str) -> int:
+        """Drop the tenant's pages; how many there were."""
+
+
+class PrefixCacheEndpoint:
+    """The gateway's face. Raises Unauthenticated for peers on other machines, also when the server is open to any."""
+
+    def __init__(self, engine: CachingEngine) -> None:
+        self._engine = engine
+        page = importlib.resources.files("genkan.api").joinpath("pages", "prefix_cache.html")
+        self._page = page.read_bytes()
+
+    async def get(self, exchange: Exchange) -> None:
+        """The page for browsers, JSON for everyone else; ``format=json`` or ``format=html`` says which."""
+        require_local(exchange)
+        if _wants_page(exchange):
+            headers = [*_PRIVATE, (b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer")]
+            await exchange.reply(self._page, media_type=b"text/html; charset=utf-8", headers=headers)
+        else:
+            await exchange.reply(await self._engine.prefix_cache(), headers=_PRIVATE)
+
+    async def delete(self, exchange: Exchange) -> None:
+        """Drop the pages of the tenant named by ``tenant``."""
+        require_local(exchange)
+        tenant = _tenant(exchange)
+        exchange.fields["purged_tenant"] = tenant
+        await exchange.reply(await self._engine.purge_prefix_cache(tenant), headers=_PRIVATE)
+
+
+class EnginePrefixCacheEndpoint:
+    """The engine's face, on a socket that only the gateway reaches."""
+
+    def __init__(self, model: CachingModel) -> None:
+        self._model = model
+
+    async def get(self, exchange: Exchange) -> None:
+        exchange.query_values()
+        await exchange.reply(orjson.dumps(await self._model.prefix_cache_snapshot()))
+
+    async def delete(self, exchange: Exchange) -> None:
+        tenant = _tenant(exchange)
+        pages = await self._model.purge_prefix_cache(tenant)
+        await exchange.reply(orjson.dumps({"tenant": tenant, "purged_pages": pages}))
+
+
+def _wants_page(exchange: Exchange) -> bool:
+    form = exchange.query_values("format").get("format")
+    if form is None:
+        return any(b"text/html" in value.lower() for name, value in exchange.headers if name == b"accept")
+    if form not in ("json", "html"):
+        raise InvalidRequest(f"'format' must be 'json' or 'html'; given: '{form[:100]}'.", param="format")
+    return form == "html"
+
+
+def _tenant(exchange: Exchange) -> str:
+    tenant = exchange.query_values("tenant").get("tenant")
+    if not tenant:
+        raise InvalidRequest("Name the tenant whose pages are to be purged: ?tenant=NAME.", param="tenant")
+    return tenant

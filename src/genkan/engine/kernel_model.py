@@ -1,0 +1,116 @@
+"""The forward pass by the C kernels: weights and KV cache in their layouts, one call a step."""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import torch
+
+from genkan.engine.batch import TOKENS_PER_TILE, Batch
+from genkan.engine.kernels import library as c
+from genkan.engine.linear import PANEL_ROWS, PackedLinear, aligned_zeros, can_pack
+from genkan.engine.models.llama import LlamaFile, LlamaLayer, Rows
+
+MAX_HEAD_DIM = 256
+
+
+class KernelModel:
+    """A Forward. Used by one thread at a time."""
+
+    def __init__(
+        self, library: ctypes.CDLL, model: LlamaFile, *, bf16: bool, positions: int, tiles: int, threads: int
+    ) -> None:
+        """Pack the weights and make a KV cache of ``tiles`` tiles of 16 tokens, for windows of ``positions`` tokens.
+
+        ``bf16``: products and KV in bfloat16, sums in float32; else everything in float32. Raises ModelFileError,
+        MemoryError. Cost: about a second for 135 M parameters.
+        """
+        self._library = library
+        self._keep: list[object] = []  # what the structures below point to
+        self._vocab_size = model.shape.vocab_size
+        self._bf16 = bf16
+        self._model = self._structure(model, positions, tiles)
+        workspace = library.workspace_create(threads)
+        if not workspace:
+            raise MemoryError(f"the engine's {threads} compute threads cannot be started")
+        self._workspace = workspace
+        weakref.finalize(self, library.workspace_destroy, workspace)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """See Forward. Raises MemoryError, and then nothing was computed."""
+        logits = torch.empty((len(batch.output_row), self._vocab_size))
+        arrays = (batch.ids, batch.first_row, batch.position, batch.tables, batch.table_at)
+        view = c.Batch(
+            len(batch.position),
+            len(batch.ids),
+            *(array.ctypes.data for array in arrays),
+            len(batch.output_row),
+            batch.output_row.ctypes.data,
+            logits.data_ptr(),
+        )
+        if self._library.step_run(self._model, view, self._workspace):
+            raise MemoryError(f"a step of {len(batch.ids)} tokens does not fit into memory")
+        return logits
+
+    def _structure(self, model: LlamaFile, positions: int, tiles: int) -> c.Model:
+        shape = model.shape
+        cosine, sine = model.rotary_table(positions)
+        cache_bytes = tiles * shape.kv_heads * shape.head_dim * TOKENS_PER_TILE * (2 if self._bf16 else 4)
+        head = self._packed([model.head])
+        embedding = head if model.head.tensor is model.embedding.tensor else self._packed([model.embedding])
+        layers = (c.Layer * shape.layers)(*(self._layer(model.layer(index)) for index in range(shape.layers)))
+        return c.Model(
+            layers=shape.layers,
+            hidden=shape.hidden,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            ffn=shape.ffn,
+            bf16=self._bf16,
+            norm_epsilon=shape.norm_epsilon,
+            layer=layers,
+            embedding=embedding,
+            head=head,
+            final_norm=self._kept(model.final_norm),
+            cosine=self._kept(cosine),
+            sine=self._kept(sine),
+            keys=self._cache(shape.layers * cache_bytes),
+            values=self._cache(shape.layers * cache_bytes),
+            cache_bytes=cache_bytes,
+        )
+
+    def _layer(self, layer: LlamaLayer) -> c.Layer:
+        return c.Layer(
+            qkv=self._packed(layer.qkv),
+            out=self._packed([layer.out]),
+            gate_up=self._packed([layer.gate, layer.up], interleave=True),
+            down=self._packed([layer.down]),
+            attention_norm=self._kept(layer.attention_norm),
+            ffn_norm=self._kept(layer.ffn_norm),
+        )
+
+    def _packed(self, rows: Sequence[Rows], *, interleave: bool = False) -> c.Linear:
+        packed = PackedLinear(self._library, rows, bf16=self._bf16, interleave=interleave)
+        self._keep.append(packed)
+        return packed.view
+
+    def _kept(self, tensor: torch.Tensor) -> int:
+        self._keep.append(tensor)
+        return tensor.data_ptr()
+
+    def _cache(self, num_bytes: int) -> int:
+        memory = aligned_zeros(num_bytes)
+        self._keep.append(memory)
+        return int(memory.ctypes.data)
+
+
+def fits_kernels(model: LlamaFile) -> bool:
+    """Whether the model's sizes are among those that the kernels are written for."""
+    shape, layer = model.shape, model.layer(0)
+    products = (layer.qkv, [layer.out], [layer.gate], [layer.up], [layer.down], [model.head], [model.embedding])
+    return (
+        shape.head_dim % PANEL_ROWS == 0
+        and shape.head_dim <= MAX_HEAD_DIM
+        and shape.ffn % PANEL_ROWS == 0
+        and all(map(can_pack, products))
+    )

@@ -1,0 +1,234 @@
+/* One forward pass of a llama: token ids to logits, every layer, on a team of threads.
+ *
+ * A batch is a list of sequences, each with the new tokens it computes now (one while it decodes, a chunk of its prompt
+ * before) and the table of its KV tiles. The whole step is one call, so nothing between layers costs more than a
+ * barrier.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention.h"
+#include "linear.h"
+#include "simd.h"
+#include "team.h"
+
+typedef struct {
+    Linear qkv, out, gate_up, down;
+    const float *attention_norm, *ffn_norm;
+} Layer;
+
+typedef struct {
+    int32_t layers, hidden, heads, kv_heads, head_dim, ffn;
+    int32_t bf16;
+    float norm_epsilon;
+    const Layer *layer;
+    Linear embedding, head;
+    const float *final_norm;
+    const float *cosine, *sine; /* [positions, head_dim / 2] */
+    uint8_t *keys, *values;     /* [layers] caches, one after the other */
+    int64_t cache_bytes;        /* of keys of one layer, and of values as many */
+} Model;
+
+typedef struct {
+    int32_t sequences;
+    int32_t rows;
+    const int32_t *ids;       /* [rows], the sequences' new tokens one after the other */
+    const int32_t *first_row; /* [sequences + 1] */
+    const int32_t *position;  /* [sequences], of the first new token */
+    const int32_t *tables;    /* KV tiles of all sequences */
+    const int32_t *table_at;  /* [sequences], where a sequence's begin */
+    int32_t outputs;
+    const int32_t *output_row; /* [outputs], the rows whose logits are wanted, rising */
+    float *logits;             /* [outputs, vocabulary] */
+} Batch;
+
+typedef struct {
+    int32_t sequence, first, count; /* queries of one sequence that one thread takes at once */
+} QueryTile;
+
+typedef struct {
+    Team *team;
+    LinearScratch *scratch; /* one a thread */
+    int64_t row_capacity, tile_capacity;
+    float *residual;   /* [rows, hidden] */
+    float *qkv;        /* [rows, (heads + 2 kv_heads) * head_dim] */
+    void *input;       /* [rows, hidden or heads * head_dim], the precision of products */
+    void *middle;      /* [rows, ffn], likewise */
+    QueryTile *tiles;
+    int32_t num_tiles;
+} Workspace;
+
+typedef struct {
+    const Model *model;
+    const Batch *batch;
+    Workspace *workspace;
+} Step;
+
+static int qkv_width(const Model *m) { return (m->heads + 2 * m->kv_heads) * m->head_dim; }
+
+/* ---- phases ---- */
+
+static void embed(const Step *s, Team *team) {
+    const Model *m = s->model;
+    for (int row = team_tile(team); row < s->batch->rows; row = team_tile(team))
+        linear_row(&m->embedding, s->batch->ids[row], s->workspace->residual + (int64_t)row * m->hidden);
+}
+
+static void norm_row(const Model *m, const float *x, const float *weight, void *out, int64_t at) {
+    vf squares = all_f(0);
+    for (int i = 0; i < m->hidden; i += LANES) {
+        vf v = load_f(x + i);
+        squares += v * v;
+    }
+    float scale = 1.0f / sqrtf(sum_of(squares) / (float)m->hidden + m->norm_epsilon);
+    for (int i = 0; i < m->hidden; i += LANES) {
+        vf v = load_f(x + i) * scale * load_f(weight + i);
+        if (m->bf16)
+            store_bf16((uint16_t *)out + at + i, v);
+        else
+            store_f((float *)out + at + i, v);
+    }
+}
+
+/* Norms of `count` rows of the residual, `which` of them or all, into the input of the next product. */
+static void norm(const Step *s, const float *weight, const int32_t *which, int count, Team *team) {
+    const Model *m = s->model;
+    for (int i = team_tile(team); i < count; i = team_tile(team)) {
+        int64_t row = which ? which[i] : i;
+        norm_row(m, s->workspace->residual + row * m->hidden, weight, s->workspace->input, (int64_t)i * m->hidden);
+    }
+}
+
+static void write_cache(const Step *s, const Cache *cache, Team *team) {
+    const Model *m = s->model;
+    const Batch *b = s->batch;
+    int half = m->head_dim / 2;
+    for (int tile = team_tile(team); tile < s->workspace->num_tiles; tile = team_tile(team)) {
+        QueryTile t = s->workspace->tiles[tile];
+        const int32_t *table = b->tables + b->table_at[t.sequence];
+        for (int q = t.first; q < t.first + t.count; q++) {
+            int64_t position = b->position[t.sequence] + q;
+            float *qkv = s->workspace->qkv + (int64_t)(b->first_row[t.sequence] + q) * qkv_width(m);
+            attention_write(cache, qkv, m->cosine + position * half, m->sine + position * half,
+                            table[position / TOKENS_PER_TILE], (int32_t)(position % TOKENS_PER_TILE));
+        }
+    }
+}
+
+static void attend(const Step *s, const Cache *cache, Team *team) {
+    const Model *m = s->model;
+    const Batch *b = s->batch;
+    int work = s->workspace->num_tiles * m->kv_heads, width = m->heads * m->head_dim;
+    for (int i = team_tile(team); i < work; i = team_tile(team)) {
+        QueryTile t = s->workspace->tiles[i / m->kv_heads];
+        int64_t row = b->first_row[t.sequence] + t.first;
+        attention_run(cache, i % m->kv_heads, b->tables + b->table_at[t.sequence], b->position[t.sequence] + t.first,
+                      t.count, s->workspace->qkv + row * qkv_width(m), qkv_width(m),
+                      (uint8_t *)s->workspace->input + row * width * (m->bf16 ? 2 : 4));
+    }
+}
+
+static void product(const Step *s, const Linear *w, const void *in, int rows, Output out, Team *team, int thread) {
+    linear_run(w, (Input){in, rows, s->model->bf16}, out, &s->workspace->scratch[thread], team);
+    team_barrier(team);
+}
+
+static void layer_step(const Step *s, int index, Team *team, int thread) {
+    const Model *m = s->model;
+    const Layer *layer = &m->layer[index];
+    Workspace *w = s->workspace;
+    int rows = s->batch->rows;
+    int64_t at = index * m->cache_bytes;
+    Cache cache = {m->heads, m->kv_heads, m->head_dim, m->bf16, m->keys + at, m->values + at};
+    norm(s, layer->attention_norm, NULL, rows, team);
+    team_barrier(team);
+    product(s, &layer->qkv, w->input, rows, (Output){w->qkv, qkv_width(m), STORE}, team, thread);
+    write_cache(s, &cache, team);
+    team_barrier(team);
+    attend(s, &cache, team);
+    team_barrier(team);
+    product(s, &layer->out, w->input, rows, (Output){w->residual, m->hidden, ADD}, team, thread);
+    norm(s, layer->ffn_norm, NULL, rows, team);
+    team_barrier(team);
+    product(s, &layer->gate_up, w->input, rows, (Output){w->middle, m->ffn, SILU_MUL}, team, thread);
+    product(s, &layer->down, w->middle, rows, (Output){w->residual, m->hidden, ADD}, team, thread);
+}
+
+static void step_job(void *work, Team *team, int thread) {
+    const Step *s = work;
+    const Model *m = s->model;
+    const Batch *b = s->batch;
+    embed(s, team);
+    team_barrier(team);
+    for (int i = 0; i < m->layers; i++) layer_step(s, i, team, thread);
+    norm(s, m->final_norm, b->output_row, b->outputs, team);
+    team_barrier(team);
+    product(s, &m->head, s->workspace->input, b->outputs, (Output){b->logits, m->head.outputs, STORE}, team, thread);
+}
+
+/* ---- workspace ---- */
+
+static void *grown(void *old, int64_t bytes) {
+    free(old);
+    return aligned_alloc(64, (size_t)((bytes + 63) / 64 * 64));
+}
+
+static int reserve_rows(Workspace *w, const Model *m, int64_t rows) {
+    if (rows <= w->row_capacity) return 1;
+    int64_t attention = m->heads * m->head_dim, widest = attention > m->hidden ? attention : m->hidden;
+    w->residual = grown(w->residual, rows * m->hidden * 4);
+    w->qkv = grown(w->qkv, rows * qkv_width(m) * 4);
+    w->input = grown(w->input, rows * widest * 4);
+    w->middle = grown(w->middle, rows * m->ffn * 4);
+    int there = w->residual && w->qkv && w->input && w->middle;
+    w->row_capacity = there ? rows : 0;
+    return there;
+}
+
+static int plan_tiles(Workspace *w, const Model *m, const Batch *b) {
+    int queries = attention_queries(&(Cache){.heads = m->heads, .kv_heads = m->kv_heads});
+    int64_t most = (int64_t)b->rows + b->sequences;
+    if (most > w->tile_capacity) {
+        w->tiles = grown(w->tiles, most * (int64_t)sizeof *w->tiles);
+        w->tile_capacity = w->tiles ? most : 0;
+        if (!w->tiles) return 0;
+    }
+    w->num_tiles = 0;
+    for (int s = 0; s < b->sequences; s++) {
+        int rows = b->first_row[s + 1] - b->first_row[s];
+        for (int q = 0; q < rows; q += queries)
+            w->tiles[w->num_tiles++] = (QueryTile){s, q, rows - q < queries ? rows - q : queries};
+    }
+    return 1;
+}
+
+void workspace_destroy(Workspace *w) {
+    if (w->team) team_destroy(w->team);
+    free(w->scratch);
+    free(w->residual);
+    free(w->qkv);
+    free(w->input);
+    free(w->middle);
+    free(w->tiles);
+    free(w);
+}
+
+/* NULL when threads or memory cannot be had. */
+Workspace *workspace_create(int32_t threads) {
+    Workspace *w = calloc(1, sizeof *w);
+    if (w == NULL) return NULL;
+    w->team = team_create(threads);
+    w->scratch = aligned_alloc(64, (size_t)threads * sizeof *w->scratch);
+    if (w->team && w->scratch) return w;
+    workspace_destroy(w);
+    return NULL;
+}
+
+/* 0, or -1 when memory ran out; then nothing was computed. One call at a time for a workspace. */
+int32_t step_run(const Model *model, const Batch *batch, Workspace *workspace) {
+    if (!reserve_rows(workspace, model, batch->rows) || !plan_tiles(workspace, model, batch)) return -1;
+    Step step = {model, batch, workspace};
+    team_run(workspace->team, step_job, &step);
+    return 0;
+}

@@ -1,0 +1,193 @@
+"""The llama family as a GGUF file describes it: shape, rotary table, and the tensors of each layer.
+
+A layer's projections are joined here where one product can do the work of several: queries, keys and values; gate and
+up. llama.cpp stores the rows of the query and key projections in the order of its interleaved rotary embedding; the
+order that half-split rotation needs is given beside each tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from genkan.engine.load.blocks import dense, half_split_order
+from genkan.engine.load.gguf import GgufFile, GgufTensor
+from genkan.errors import ModelFileError
+
+ARCHITECTURE = "llama"
+_LAYER_PARTS = (
+    "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaShape:
+    """The sizes of a model; ``context_length`` is the longest window it was trained for, in tokens."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab_size: int
+    context_length: int
+    norm_epsilon: float
+    rope_base: float
+
+
+class Rows(NamedTuple):
+    """Some rows of a product's weight matrix: a tensor of the file, and the order its rows are to be in."""
+
+    tensor: GgufTensor
+    order: npt.NDArray[np.int64] | None = None
+
+
+class LlamaLayer(NamedTuple):
+    """One layer's weights. ``gate`` and ``up`` have the same shape; a matrix is ``[outputs, inputs]``."""
+
+    attention_norm: torch.Tensor
+    qkv: Sequence[Rows]
+    out: Rows
+    ffn_norm: torch.Tensor
+    gate: Rows
+    up: Rows
+    down: Rows
+
+
+class LlamaFile:
+    """A model file of the family, checked: every tensor is there, in the shape that the metadata promise."""
+
+    def __init__(self, file: GgufFile) -> None:
+        """Raises ModelFileError for another architecture, for what is missing, and for what does not fit."""
+        self.file = file
+        self.shape = _shape(file)
+        self._check_tensors()
+
+    @property
+    def embedding(self) -> Rows:
+        return Rows(self.file.tensors["token_embd.weight"])
+
+    @property
+    def head(self) -> Rows:
+        """The output projection, which is the embedding where the file has none of its own."""
+        return Rows(self.file.tensors.get("output.weight", self.embedding.tensor))
+
+    @property
+    def final_norm(self) -> torch.Tensor:
+        return dense(self.file.tensors["output_norm.weight"])
+
+    def layer(self, index: int) -> LlamaLayer:
+        parts = {part: self.file.tensors[f"blk.{index}.{part}.weight"] for part in _LAYER_PARTS}
+        queries, keys = parts["attn_q"], parts["attn_k"]
+        return LlamaLayer(
+            attention_norm=dense(parts["attn_norm"]),
+            qkv=(
+                Rows(queries, half_split_order(queries.shape[0], self.shape.heads)),
+                Rows(keys, half_split_order(keys.shape[0], self.shape.kv_heads)),
+                Rows(parts["attn_v"]),
+            ),
+            out=Rows(parts["attn_output"]),
+            ffn_norm=dense(parts["ffn_norm"]),
+            gate=Rows(parts["ffn_gate"]),
+            up=Rows(parts["ffn_up"]),
+            down=Rows(parts["ffn_down"]),
+        )
+
+    def rotary_table(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, float32 ``[positions, head_dim / 2]``, computed as transformers does."""
+        dim = self.shape.head_dim
+        frequencies = 1.0 / (self.shape.rope_base ** (torch.arange(0, dim, 2, dtype=torch.int64).float() / dim))
+        angles = torch.arange(positions).float()[:, None] * frequencies[None, :]
+        return angles.cos(), angles.sin()
+
+    def _check_tensors(self) -> None:
+        expected = _expected_shapes(self.shape)
+        tensors = self.file.tensors
+        if "rope_freqs.weight" in tensors:
+            raise ModelFileError("the model scales its rotary embedding (rope_freqs), which the engine does not do yet")
+        if missing := [name for name in expected if name not in tensors and name != "output.weight"]:
+            raise ModelFileError(f"the model file lacks {len(missing)} tensors, such as {missing[0]}")
+        if unknown := [name for name in tensors if name not in expected]:
+            raise ModelFileError(f"the model file holds a tensor that no llama model has: {unknown[0]}")
+        for name, tensor in tensors.items():
+            if tensor.shape != expected[name]:
+                raise ModelFileError(f"the tensor {name} is {tensor.shape}; the metadata promise {expected[name]}")
+
+
+def _shape(file: GgufFile) -> LlamaShape:
+    read = _Metadata(file.metadata)
+    read.must_be("general.architecture", ARCHITECTURE)
+    read.must_be("llama.rope.scaling.type", "none", default="none")
+    heads, hidden = read.count("llama.attention.head_count"), read.count("llama.embedding_length")
+    kv_heads = read.count("llama.attention.head_count_kv", default=heads)
+    head_dim = read.count("llama.rope.dimension_count", default=hidden // heads)
+    if heads % kv_heads or head_dim * heads != hidden or head_dim % 2:
+        raise ModelFileError(
+            f"{heads} attention heads and {kv_heads} KV heads of {head_dim} do not make a hidden size of {hidden}"
+        )
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise ModelFileError("the model file lacks the tensor token_embd.weight")
+    return LlamaShape(
+        layers=read.count("llama.block_count"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        ffn=read.count("llama.feed_forward_length"),
+        vocab_size=embedding.shape[0],
+        context_length=read.count("llama.context_length"),
+        norm_epsilon=read.number("llama.attention.layer_norm_rms_epsilon"),
+        rope_base=read.number("llama.rope.freq_base", default=10_000.0),
+    )
+
+
+def _expected_shapes(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
+    hidden, kv = shape.hidden, shape.kv_heads * shape.head_dim
+    parts: dict[str, tuple[int, ...]] = {
+        "attn_norm": (hidden,),
+        "attn_q": (hidden, hidden),
+        "attn_k": (kv, hidden),
+        "attn_v": (kv, hidden),
+        "attn_output": (hidden, hidden),
+        "ffn_norm": (hidden,),
+        "ffn_gate": (shape.ffn, hidden),
+        "ffn_up": (shape.ffn, hidden),
+        "ffn_down": (hidden, shape.ffn),
+    }
+    expected: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (shape.vocab_size, hidden),
+        "output_norm.weight": (hidden,),
+        "output.weight": (shape.vocab_size, hidden),
+    }
+    for index in range(shape.layers):
+        expected |= {f"blk.{index}.{part}.weight": parts[part] for part in _LAYER_PARTS}
+    return expected
+
+
+class _Metadata:
+    """Typed reading of a file's key-values; ModelFileError names what is missing or of another kind."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def must_be(self, name: str, wanted: str, *, default: str | None = None) -> None:
+        given = self._values.get(name, default)
+        if given != wanted:
+            raise ModelFileError(f"the model's {name} is {given!r}; the engine runs: {wanted}")
+
+    def count(self, name: str, *, default: int | None = None) -> int:
+        value = self._values.get(name, default)
+        if type(value) is not int or not 0 < value < 1 << 31:
+            raise ModelFileError(f"the model file must say {name}, a positive number; it says: {value!r}")
+        return value
+
+    def number(self, name: str, *, default: float | None = None) -> float:
+        value = self._values.get(name, default)
+        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ModelFileError(f"the model file must say {name}, a positive number; it says: {value!r}")
+        return float(value)
