@@ -37,6 +37,7 @@ $(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS
 	fi
 	$$install -r $(LOCKS)/base.lock -r $(LOCKS)/model.lock -r $(LOCKS)/dev.lock | brief
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(BIN)/python -m genkan.engine.kernels.build
 	touch $@
 
 .PHONY: serve

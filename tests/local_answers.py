@@ -18,14 +18,6 @@ MakeModel = Callable[..., LocalModel]
 Says = Callable[[str], FakeRunner]
 
 
-class StoppedClock:
-    def monotonic(self) -> float:
-        return 0.0
-
-    def unix(self) -> float:
-        return 1_700_000_000.75
-
-
 def runner_of(answer: list[int], max_model_len: int = WINDOW) -> FakeRunner:
     return FakeRunner(answering(answer), vocab_size=49_152, max_model_len=max_model_len)
 

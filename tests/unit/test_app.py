@@ -54,3 +54,20 @@ async def test_the_gateway_answers_its_paths_and_reports_an_engine_that_is_not_t
         assert refused.status == 401
     finally:
         await gateway.aclose()
+
+
+@pytest.mark.anyio
+async def test_the_engine_answers_its_paths_before_its_model_is_there() -> None:
+    from genkan.app import EngineProcess
+
+    engine = EngineProcess(CONFIG)  # not started, as starting loads the model
+    chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    answers = [
+        await post(engine.asgi, "/v1/chat/completions", chat),
+        await post(engine.asgi, "/v1/completions", {"model": "m", "prompt": "x"}),
+        await AsgiClient(engine.asgi).request("GET", "/admin/prefix-cache"),
+        await AsgiClient(engine.asgi).request("DELETE", "/admin/prefix-cache?tenant=local"),
+    ]
+    assert [(answer.status, answer.error["code"]) for answer in answers] == [(503, "engine_unavailable")] * 4
+    assert not engine.ready
+    await engine.aclose()

@@ -72,6 +72,16 @@ def test_a_merge_key_is_no_duplicate(tmp_path: Path) -> None:
     assert loaded(tmp_path, text).models[0].owned_by == "b"
 
 
+def test_a_step_may_hold_just_one_token_of_each_sequence(tmp_path: Path) -> None:
+    engine = loaded(tmp_path, SMALL + "engine: {max_sequences: 32, max_batched_tokens: 32}").engine
+    assert (engine.max_sequences, engine.max_batched_tokens) == (32, 32)
+
+
+@pytest.mark.parametrize("setting", ["threads", "max_model_len", "kv_memory_bytes", "chunk_slowdown", "prefix_ttl_s"])
+def test_a_limit_of_the_engine_can_be_left_open(tmp_path: Path, setting: str) -> None:
+    assert getattr(loaded(tmp_path, SMALL + f"engine: {{{setting}: null}}").engine, setting) is None
+
+
 def test_nothing_changes_after_the_start(tmp_path: Path) -> None:
     config = loaded(tmp_path, SMALL)
     with pytest.raises(ValueError, match="frozen"):
@@ -219,7 +229,9 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         # unknown keys
         ("srever: {}", "srever", "unknown key; allowed: server, upstreams, models, routes, engine, telemetry"),
         ("server: {wrkers: 1}", "server.wrkers", "unknown key; allowed: workers, open_to"),
-        ("engine: {dtyp: auto}", "engine.dtyp", "unknown key; allowed: model, dtype"),
+        ("engine: {profil: fast}", "engine.profil", "unknown key; allowed: model, profile"),
+        ("engine: {dtype: auto}", "engine.dtype", "unknown key"),
+        ("engine: {prefill_chunk: 256}", "engine.prefill_chunk", "unknown key"),
         ("upstreams: [{name: e, kind: engine, x: 1}]", "upstreams[0].x", "allowed: name, kind, timeouts"),
         (
             "upstreams: [{name: e, kind: engine, timeouts: {x: 1}}]",
@@ -255,6 +267,26 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ("server: {body_timeout_s: .inf}", "server.body_timeout_s", "given: inf"),
         ("engine: {threads: 0}", "engine.threads", "greater than or equal to 1"),
         ("engine: {max_model_len: 15}", "engine.max_model_len", "greater than or equal to 16"),
+        ("engine: {kv_memory_share: 0}", "engine.kv_memory_share", "greater than 0; given: 0"),
+        ("engine: {kv_memory_share: 1.0}", "engine.kv_memory_share", "less than or equal to 0.95; given: 1.0"),
+        ("engine: {kv_memory_bytes: 1000}", "engine.kv_memory_bytes", "greater than or equal to 1048576; given: 1000"),
+        ("engine: {max_sequences: 0}", "engine.max_sequences", "greater than or equal to 1; given: 0"),
+        ("engine: {chunk_slowdown: 1}", "engine.chunk_slowdown", "greater than 1; given: 1"),
+        ("engine: {prefix_ttl_s: 0}", "engine.prefix_ttl_s", "greater than or equal to 1; given: 0"),
+        ("engine: {pin_share: 0.91}", "engine.pin_share", "less than or equal to 0.9; given: 0.91"),
+        ("engine: {max_unread_tokens: 15}", "engine.max_unread_tokens", "greater than or equal to 16; given: 15"),
+        # what does not fit together
+        (
+            "engine: {max_sequences: 600}",
+            "engine",
+            "max_batched_tokens must be at least max_sequences, 600, as each running sequence takes a token of a step; "
+            "given: 512",
+        ),
+        (
+            "engine: {max_sequences: 33, max_batched_tokens: 32}",
+            "engine",
+            "max_batched_tokens must be at least max_sequences, 33",
+        ),
         (
             "models: [{name: m, upstream: e, defaults: {temperature: 2.1}}]",
             "models[0].defaults.temperature",
@@ -269,7 +301,10 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ("routes: [{alias: a, chain: []}]", "routes[0].chain", "at least 1 item"),
         # choices and patterns
         ("server: {open_to: all}", "server.open_to", "'loopback' or 'any'; given: 'all'"),
-        ("engine: {dtype: half}", "engine.dtype", "'auto', 'float32' or 'bfloat16'; given: 'half'"),
+        ("engine: {profile: half}", "engine.profile", "'fast' or 'exact'; given: 'half'"),
+        ("engine: {kernels: cuda}", "engine.kernels", "'auto', 'c' or 'torch'; given: 'cuda'"),
+        ("engine: {block_size: 24}", "engine.block_size", "16, 32, 64 or 128; given: 24"),
+        ("engine: {preemption: swap}", "engine.preemption", "'recompute' or 'off'; given: 'swap'"),
         ("upstreams: [{name: e, kind: vllm}]", "upstreams[0].kind", "'engine'; given: 'vllm'"),
         ("models: [{name: 'a b', upstream: e}]", "models[0].name", "match pattern"),
         ("models: [{name: '', upstream: e}]", "models[0].name", "match pattern"),

@@ -13,6 +13,7 @@ from genkan.errors import (
     GenkanError,
     InternalError,
     ModelNotFound,
+    ReaderTooSlow,
     RequestError,
     TimedOut,
     UnsupportedOption,
@@ -119,6 +120,12 @@ def test_a_wrong_method_says_which_are_right() -> None:
 def test_a_body_that_is_too_large_says_the_limit(given: int | None, text: str) -> None:
     message = BodyTooLarge(limit_bytes=10, given_bytes=given).message
     assert message == f"The request body must be at most 10 bytes; given: {text}."
+
+
+def test_a_reader_that_is_too_slow_is_told_how_far_behind_it_was() -> None:
+    error = ReaderTooSlow(1024)
+    assert error.message == "The answer was cancelled: 1024 tokens of it waited to be read."
+    assert (error.limit_tokens, error.code) == (1024, "reader_too_slow")
 
 
 def test_a_timeout_says_in_which_phase() -> None:

@@ -1,1 +1,1 @@
-"""Benchmarks of the engine. `make bench-engine` and `make bench-prefix` run them; nothing in the product imports them."""
+"""Benchmarks of the engine, for `make bench-engine` and `make bench-prefix`. Nothing in the product imports them."""

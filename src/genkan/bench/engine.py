@@ -1,8 +1,10 @@
 """Decode, prefill and cold start against transformers on the same weights: ``python -m genkan.bench.engine``."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from genkan.bench import cold_start, load, report
 from genkan.bench.options import Options, benchmark
@@ -17,9 +19,14 @@ BATCHES = (1, 8, 32)
 PROMPT_TOKENS = 64
 PREFILL_TOKENS = 1_024
 NEW_TOKENS = 64
-QUICK_NEW_TOKENS = 32  # enough that the first of 32 sequences still decodes when the last begins
+QUICK_NEW_TOKENS = 16  # enough that the first of 32 sequences still decodes when the last begins
+WARM_UP_TOKENS = 2
 
-Decode = Callable[[list[list[int]], int], list[list[float]]]
+DECODE_ARMS = ("genkan", "transformers", "transformers_cb")
+PREFILL_ARMS = ("genkan", "transformers")
+
+Decode = Callable[[list[list[int]], int], list[list[float]]]  # when each token of each prompt came
+Prefill = Callable[[list[int]], float]  # seconds
 
 
 def decode(engine: load.Generates, prompts: list[list[int]], new_tokens: int) -> list[list[float]]:
@@ -40,7 +47,7 @@ def decode_rounds(arms: Mapping[str, Decode], batch: int, new_tokens: int, round
     able: dict[str, Arm] = {}
     for name, arm in arms.items():
         try:
-            arm(prompts, QUICK_NEW_TOKENS)
+            arm(prompts, WARM_UP_TOKENS)
         except CannotRun as error:
             print(f"{name} cannot run at batch {batch}: {error}")
             continue
@@ -52,56 +59,93 @@ def _rate(arm: Decode, prompts: list[list[int]], new_tokens: int) -> Mapping[str
     return {"tok_s": decode_rate(arm(prompts, new_tokens))}
 
 
-def prefill_rounds(arms: Mapping[str, Callable[[list[int]], float]], rounds: int) -> Rounds:
+def prefill_rounds(arms: Mapping[str, Prefill], rounds: int) -> Rounds:
     """``tok_s`` of every arm on one prompt of 1,024 tokens; one warm-up each, which is not counted."""
     prompt = Workload(0).prompt(PREFILL_TOKENS)
     for arm in arms.values():
         arm(prompt)
-    timed: dict[str, Arm] = {
-        name: lambda arm=arm: {"tok_s": PREFILL_TOKENS / arm(prompt)} for name, arm in arms.items()
-    }
+    timed: dict[str, Arm] = {name: partial(_prefill_rate, arm, prompt) for name, arm in arms.items()}
     return interleaved("prefill of 1,024 tokens", timed, rounds)
 
 
-def medians(rounds: Rounds, arms: list[str]) -> dict[str, float | None]:
-    """Tokens a second of each arm; None for one that could not run."""
+def _prefill_rate(arm: Prefill, prompt: list[int]) -> Mapping[str, float]:
+    return {"tok_s": len(prompt) / arm(prompt)}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was measured: decoding by batch, prefill, cold start."""
+
+    decode: Mapping[int, Rounds]
+    prefill: Rounds
+    cold_start: Rounds
+
+    def decode_medians(self) -> dict[str, dict[str, float | None]]:
+        return {str(batch): _medians(rounds, DECODE_ARMS) for batch, rounds in self.decode.items()}
+
+    def prefill_medians(self) -> dict[str, float | None]:
+        return _medians(self.prefill, PREFILL_ARMS)
+
+    def tables(self) -> str:
+        """The medians of every arm, and genkan's ratios to the others with their spread."""
+        return "\n".join(
+            [
+                report.table("Decode by batch, tokens/s", self.decode_medians()),
+                *(line for batch, rounds in self.decode.items() for line in _ratios(f"batch {batch}", rounds)),
+                report.table("\nPrefill, tokens/s", {str(PREFILL_TOKENS): self.prefill_medians()}),
+                *_ratios("prefill", self.prefill),
+                f"\nCold start, s: {self.cold_start.median('genkan', 's'):.2f}",
+            ]
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The medians by the names that the README and CI know; None for an arm that could not run."""
+        return {
+            "decode": self.decode_medians(),
+            "prefill_1k": self.prefill_medians(),
+            "cold_start_s": self.cold_start.median("genkan", "s"),
+        }
+
+
+def _medians(rounds: Rounds, arms: Sequence[str]) -> dict[str, float | None]:
     return {arm: rounds.median(arm, "tok_s") if arm in rounds.arms else None for arm in arms}
 
 
-def print_ratios(title: str, rounds: Rounds) -> None:
-    """genkan against every other arm that ran."""
-    for other in [arm for arm in rounds.arms if arm != "genkan"]:
-        print(f"{title}: genkan / {other} = {rounds.ratio('tok_s', 'genkan', other)}")
+def _ratios(title: str, rounds: Rounds) -> list[str]:
+    others = [arm for arm in rounds.arms if arm != "genkan"]
+    return [f"{title}: genkan / {other} = {rounds.ratio('tok_s', 'genkan', other)}" for other in others]
+
+
+def measure(options: Options) -> Outcome:
+    """Run everything. Raises what loading the model raises."""
+    # What prompts do to those that decode is not measured here, so all may be computed at once: soon all decode.
+    config = EngineConfig(profile=options.profile, chunk_slowdown=None)
+    cold = interleaved("cold start", {"genkan": lambda: {"s": cold_start.measure_s(options.profile)}}, options.rounds)
+    new_tokens = QUICK_NEW_TOKENS if options.quick else NEW_TOKENS
+    reference = Transformers(config.model)
+    with load.serving(ModelRunner(config), config) as engine:
+        decode_arms: dict[str, Decode] = {
+            "genkan": partial(decode, engine),
+            "transformers": reference.decode,
+            "transformers_cb": reference.decode_continuously,
+        }
+        prefill_arms: dict[str, Prefill] = {"genkan": partial(prefill, engine), "transformers": reference.prefill}
+        decoded = {batch: decode_rounds(decode_arms, batch, new_tokens, options.rounds) for batch in BATCHES}
+        filled = prefill_rounds(prefill_arms, options.rounds)
+    return Outcome(decoded, filled, cold)
 
 
 @benchmark(default_rounds=5)
 def main(options: Options) -> None:
     """Decode at batch 1, 8 and 32, prefill of 1,024 tokens, and cold start, against transformers."""
-    config = EngineConfig(profile=options.profile)
-    cold = interleaved("cold start", {"genkan": lambda: {"s": cold_start.measure_s(options.profile)}}, options.rounds)
-    new_tokens = QUICK_NEW_TOKENS if options.quick else NEW_TOKENS
-    reference = Transformers(config.model)
-    with load.serving(ModelRunner(config), config) as engine:
-        arms: dict[str, Decode] = {
-            "genkan": partial(decode, engine),
-            "transformers": reference.decode,
-            "transformers_cb": reference.decode_continuously,
-        }
-        decoded = {str(batch): decode_rounds(arms, batch, new_tokens, options.rounds) for batch in BATCHES}
-        filled = prefill_rounds({"genkan": partial(prefill, engine), "transformers": reference.prefill}, options.rounds)
-    result = {
-        "decode": {batch: medians(rounds, list(arms)) for batch, rounds in decoded.items()},
-        "prefill_1k": medians(filled, ["genkan", "transformers"]),
-        "cold_start_s": cold.median("genkan", "s"),
-    }
-    print(report.table("Decode by batch, tokens/s, medians", result["decode"]))
-    for batch, rounds in decoded.items():
-        print_ratios(f"decode, batch {batch}", rounds)
-    print(report.table("Prefill of 1,024 tokens, tokens/s, medians", {"": result["prefill_1k"]}))
-    print_ratios("prefill", filled)
-    report.bars(options.out / "decode.png", f"Decode, {options.profile}", "tokens/s", result["decode"])
-    report.bars(options.out / "prefill.png", f"Prefill, {options.profile}", "tokens/s", {"1,024": result["prefill_1k"]})
-    report.finish(options.out, "engine", result)
+    outcome = measure(options)
+    print(outcome.tables())
+    title = f"profile {options.profile}"
+    report.bars(options.out / "decode.png", f"Decode by batch, {title}", "tokens/s", outcome.decode_medians())
+    report.bars(
+        options.out / "prefill.png", f"Prefill, {title}", "tokens/s", {str(PREFILL_TOKENS): outcome.prefill_medians()}
+    )
+    report.finish(options.out, "engine", outcome.summary())
 
 
 if __name__ == "__main__":

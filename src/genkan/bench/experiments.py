@@ -6,7 +6,7 @@ from functools import partial
 
 from genkan.bench import batching, caching, load
 from genkan.bench.rounds import Rounds, interleaved
-from genkan.bench.workload import Workload, slot_steps
+from genkan.bench.workload import SYSTEM_TOKENS, Workload, slot_steps
 from genkan.engine.config import EngineConfig
 from genkan.engine.model_runner import ModelRunner
 
@@ -19,6 +19,7 @@ class Sizes:
     """How many requests of how many tokens each experiment has."""
 
     shared: int = 200
+    system_prompt: int = SYSTEM_TOKENS
     shared_output: int = 16
     unique: int = 64
     unique_prompt: int = 512
@@ -32,7 +33,20 @@ class Sizes:
     long_prompt: int = 2_048
 
 
-QUICK = Sizes(shared=40, shared_output=2, unique=8, turn=16, mixed=16, mixed_mean=8, mixed_longest=16, serial=2)
+QUICK = Sizes(
+    shared=40,
+    system_prompt=96,
+    shared_output=2,
+    unique=8,
+    unique_prompt=96,
+    turn=16,
+    mixed=16,
+    mixed_mean=8,
+    mixed_longest=16,
+    serial=2,
+    output=16,
+    long_prompt=512,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,10 @@ class Experiments:
 
     def shared(self) -> Rounds:
         """``on`` against ``off`` (a namespace a request), after 20 system prompts."""
-        requests = Workload(SEED).shared(self.sizes.shared, output_tokens=self.sizes.shared_output)
+        size = self.sizes
+        requests = Workload(SEED).shared(
+            size.shared, system_tokens=size.system_prompt, output_tokens=size.shared_output
+        )
         with load.serving(self.runner, self.config) as engine:
             arms = {
                 "on": partial(caching.shared, engine, requests),

@@ -23,10 +23,10 @@ class Transformers:
     """transformers' own llama, ready to generate."""
 
     def __init__(self, source: str) -> None:
-        """Load the GGUF file that ``source`` names (as ``engine.model`` does). Cost: some 20 s. Raises ModelFileError."""
+        """Load the GGUF file that ``source``, as ``engine.model``, names. Cost: some 20 s. Raises ModelFileError."""
         config, tensors = _read(source)
         self._model = _build(config, tensors)
-        # Continuous batching swaps the attention of the model it is given, so it has one of its own, on the same memory.
+        # Continuous batching swaps the attention of its model, so it has one of its own, on the same memory.
         self._cb_model = _build(config, tensors)
 
     def decode(self, prompts: list[list[int]], new_tokens: int) -> list[list[float]]:

@@ -46,7 +46,7 @@ class Workload:
         """``tokens`` random ids, none of them special."""
         return [self._random.randrange(FIRST_ID, END_ID) for _ in range(tokens)]
 
-    def shared(self, number: int, *, output_tokens: int, system_tokens: int = SYSTEM_TOKENS) -> list[Request]:
+    def shared(self, number: int, *, system_tokens: int, output_tokens: int) -> list[Request]:
         """``number`` requests, each after one of 20 system prompts, with 8 to 32 tokens of its own.
 
         Every system prompt comes equally often (but for a remainder), in random order.

@@ -83,8 +83,7 @@ class Forward(Protocol):
 def _tiles(blocks: Ids, tiles_per_block: int) -> Ids:
     if tiles_per_block == 1:
         return blocks
-    tiles: Ids = blocks[:, None] * np.int32(tiles_per_block) + np.arange(tiles_per_block, dtype=np.int32)
-    return tiles.reshape(-1)
+    return np.add.outer(blocks * tiles_per_block, np.arange(tiles_per_block)).astype(np.int32).ravel()
 
 
 def _int32(values: list[int]) -> Ids:

@@ -35,6 +35,7 @@ from genkan.errors import ContextTooLong, EngineFailed, EngineOverloaded, Engine
 _log = logging.getLogger("genkan.engine")
 _Answer = TypeVar("_Answer")
 _Outcome = int | None | Exception
+_LONGEST_IDLE_S = 3600.0
 _DEFAULT_PREFIX = PrefixOptions()
 
 
@@ -147,7 +148,9 @@ class Engine:
 
         def purge() -> int:
             names = [name for name in self._cache.namespaces() if name.startswith(namespace_prefix)]
-            return sum(map(self._cache.purge, names))
+            pages = sum(map(self._cache.purge, names))
+            self._count()
+            return pages
 
         return await self._ask(purge)
 
@@ -212,23 +215,30 @@ class Engine:
     def _take_inbox(self) -> bool:
         """Wait until there is something to do, and take what callers left; False once the engine is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_mail() or self._streams)
+            self._changed.wait_for(lambda: self._closed or self._has_mail() or self._streams, self._idle_limit_s())
             if self._closed is not None:
                 return False
             submitted, self._submitted = self._submitted, []
             cancelled, self._cancelled = self._cancelled, []
-            questions, self._questions = self._questions, []
+            # First of all: whoever has a stream is told if something breaks the engine from here on.
+            self._streams.update((stream.sequence, stream) for stream in submitted)
         for stream in submitted:
-            self._streams[stream.sequence] = stream
             self._samplers[stream.sequence] = RowSampler(stream.sequence.params)
             self._scheduler.submit(stream.sequence)
         for sequence in cancelled:
             self._end(sequence)
         if cancelled:
             self._count()
-        for question in questions:
-            question.ask()
+        while self._questions:  # each stays there until it is answered, for the same reason
+            self._questions[0].ask()
+            with self._changed:
+                del self._questions[0]
         return True
+
+    def _idle_limit_s(self) -> float | None:
+        """How long the thread may sleep before pages of the prefix cache have to go."""
+        due_s = self._cache.next_expiry_s()
+        return None if due_s is None else min(max(due_s - self._clock.monotonic(), 0.01), _LONGEST_IDLE_S)
 
     def _has_mail(self) -> bool:
         return bool(self._submitted or self._cancelled or self._questions)
@@ -236,18 +246,22 @@ class Engine:
     def _step(self) -> None:
         began_s = self._clock.monotonic()
         parts = self._scheduler.plan(began_s)
-        if not parts:
+        if not parts:  # only pages expired, or nothing is left to do after a cancel
             assert not self._streams, "something waits or runs, and the plan is empty"
+            self._count()
             return
         self._count()
-        num_decodes = sum(part.sequence.num_generated > 0 for part in parts)
-        prompt_tokens = sum(part.count for part in parts if part.sequence.num_generated == 0)
+        # After a preemption what was generated is computed like a prompt, and costs as much.
+        num_decodes = sum(part.count == 1 and part.sequence.num_generated > 0 for part in parts)
+        prompt_tokens = sum(part.count for part in parts) - num_decodes
         outcomes = self._compute(parts)
         result = _StepResult(self._clock.monotonic())
-        for part, outcome in zip(parts, outcomes, strict=True):
-            self._take_outcome(part, outcome, result)
-        self._count()
-        deliver(result.items)
+        try:
+            for part, outcome in zip(parts, outcomes, strict=True):
+                self._take_outcome(part, outcome, result)
+            self._count()
+        finally:  # whose sequence has ended gets its last token, whatever breaks
+            deliver(result.items)
         step_s = result.now_s - began_s
         self._pace.observe(step_s, num_decodes, prompt_tokens)
         self._observer.stepped(
@@ -339,14 +353,16 @@ class Engine:
     def _fail_all(self) -> None:
         """The thread ends, and with it everything that waits for it."""
         with self._changed:
-            failure = EngineUnavailable(self._closed or "The engine is stopping.")
+            reason = self._closed or "The engine is stopping."
             streams = [*self._streams.values(), *self._submitted]
-            for question in self._questions:
-                question.fail(failure)
+            questions = list(self._questions)
+        for question in questions:
+            question.fail(EngineUnavailable(reason))
+        deliver((stream, EngineUnavailable(reason)) for stream in streams)
+        with self._changed:  # last, as the observer may be what is broken
             self._num_alive = 0
             self._statistics = replace(self._statistics, running=0)
             self._tell()
-        deliver((stream, failure) for stream in streams)
 
 
 class _Question(Generic[_Answer]):
@@ -397,7 +413,10 @@ def _item(part: Scheduled) -> BatchItem:
 
 
 def _drawn(token: int | None) -> _Outcome:
-    return _failed() if token is None else token  # None: its logits were no numbers
+    if token is None:
+        _log.error("a sequence failed: its logits are no numbers")
+        return _failed()
+    return token
 
 
 def _failed() -> EngineFailed:

@@ -29,6 +29,7 @@ class KernelModel:
         self._keep: list[object] = []  # what the structures below point to
         self._vocab_size = model.shape.vocab_size
         self._bf16 = bf16
+        self._logits = torch.empty(0, self._vocab_size)
         self._model = self._structure(model, positions, tiles)
         workspace = library.workspace_create(threads)
         if not workspace:
@@ -38,7 +39,7 @@ class KernelModel:
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """See Forward. Raises MemoryError, and then nothing was computed."""
-        logits = torch.empty((len(batch.output_row), self._vocab_size))
+        logits = self._room_for_logits(len(batch.output_row))
         arrays = (batch.ids, batch.first_row, batch.position, batch.tables, batch.table_at)
         view = c.Batch(
             len(batch.position),
@@ -51,6 +52,12 @@ class KernelModel:
         if self._library.step_run(self._model, view, self._workspace):
             raise MemoryError(f"a step of {len(batch.ids)} tokens does not fit into memory")
         return logits
+
+    def _room_for_logits(self, outputs: int) -> torch.Tensor:
+        """Memory that is kept: fresh pages for each step would cost as much as the sampling."""
+        if outputs > len(self._logits):
+            self._logits = torch.empty(outputs, self._vocab_size)
+        return self._logits[:outputs]
 
     def _structure(self, model: LlamaFile, positions: int, tiles: int) -> c.Model:
         shape = model.shape

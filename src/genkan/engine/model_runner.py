@@ -32,7 +32,6 @@ class ModelRunner:
         """Load it. Raises ModelFileError. Cost: about half a second for 135 M parameters; it blocks."""
         began = time.monotonic()
         threads = config.threads or len(os.sched_getaffinity(0))
-        torch.set_num_threads(threads)
         model = LlamaFile(gguf.read(locate(config.model)))
         self.metadata = model.file.metadata
         self.digest = model.file.digest
@@ -42,6 +41,8 @@ class ModelRunner:
         self.num_blocks = num_blocks(config, model.shape, self.max_model_len, bf16=self.bf16)
         self._tiles_per_block = config.block_size // TOKENS_PER_TILE
         self.kernels, self._forward = self._loaded(config, model, threads)
+        # Beside the kernels torch has little to do, and a second thread costs more to wake than it saves.
+        torch.set_num_threads(threads if self.kernels == "torch" else 1)
         _log.info(
             "loaded %s in %.1f s: %s, %s kernels, %d threads, KV memory for %d tokens",
             config.model, time.monotonic() - began, "bfloat16" if self.bf16 else "float32", self.kernels, threads,

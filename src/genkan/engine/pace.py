@@ -18,8 +18,8 @@ class Pace:
         self._token_s: float | None = None
 
     def chunk_limit(self, num_decodes: int, budget: int) -> int:
-        """Prompt tokens for the next step beside ``num_decodes``; at least 16, at most ``budget``, a multiple of 16."""
-        if self._slowdown is None or num_decodes == 0 or self._decode_s is None or self._token_s is None:
+        """Prompt tokens for the next step beside ``num_decodes``: ``budget``, or a smaller multiple of 16 but not 0."""
+        if self._slowdown is None or num_decodes == 0 or self._decode_s is None or not self._token_s:
             return budget
         allowed = int((self._slowdown - 1) * self._decode_s / self._token_s) // ROUND_TO * ROUND_TO
         return min(max(allowed, ROUND_TO), budget)

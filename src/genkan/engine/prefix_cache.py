@@ -2,8 +2,7 @@
 
 A radix tree with a fixed stride of one page, which is `block_size` tokens and one block. Keys are the tokens
 themselves, so nothing can collide, and no node is ever split. Every namespace has a tree of its own; nothing is
-compared between them. After SGLang's RadixAttention (Zheng et al., 2023), with vLLM's rule that a sequence does not
-exchange its own blocks for equal ones that were cached meanwhile.
+compared between them. After SGLang's RadixAttention (Zheng et al., 2023).
 
 Used by one thread. Time comes in as ``now_s``: seconds of one clock that does not go back.
 """
@@ -191,6 +190,15 @@ class PrefixCache:
         while self._new_roots:
             self._tree.drop_if_unused(self._new_roots.pop())
         return self._free_expired(now_s, self._tree.num_pages)
+
+    def next_expiry_s(self) -> float | None:
+        """When ``expire`` may next find something; None if nothing has a TTL. Never later than the first TTL ends."""
+        earliest = self._tree.by_expiry.earliest()
+        return None if earliest is None else earliest[0]
+
+    def namespaces(self) -> list[bytes]:
+        """Those that hold pages or locks."""
+        return list(self._tree.roots)
 
     def purge(self, namespace: bytes) -> int:
         """Take all pages of ``namespace`` out of the cache at once and return how many.

@@ -43,6 +43,10 @@ class PageQueue:
         """Let ``page`` no longer wait, if it did."""
         self._queued.pop(page, None)
 
+    def earliest(self) -> Key | None:
+        """A key before which ``pop`` finds nothing; None when it never would."""
+        return self._heap[0][0] if self._heap else None
+
     def pop(self, limit: Key = (math.inf,)) -> Page | None:
         """Take out the page with the smallest key; None when that is beyond ``limit`` or nothing waits."""
         while self._heap and self._heap[0][0] <= limit:

@@ -42,7 +42,7 @@ def draw(
 
 def _namespace(root: NamespaceRoot, children: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "namespace": root.namespace.hex()[:12],
+        "namespace": root.namespace.hex(),
         "pages": root.num_pages,
         "pinned_pages": root.num_pinned,
         "queries": root.queries.queries,

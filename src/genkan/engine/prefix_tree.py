@@ -129,7 +129,6 @@ class PrefixTree:
             del self.roots[root.namespace]
             root.detached = True
             self.detached_roots.add(root)
-        self.drop_if_unused(root)
         return len(pages)
 
     def drop_if_unused(self, root: NamespaceRoot) -> None:

@@ -197,6 +197,8 @@ class Scheduler:
         if sequence.page is not None:
             self._cache.use(sequence.page, now_s)
             self._cache.record_query(sequence.prefix.namespace, sequence.num_prompt, sequence.num_computed)
+            if sequence.prefix.pin:  # those it will not publish, as they are there
+                self._cache.pin_path(sequence.page, now_s, ttl_s=sequence.prefix.ttl_s)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """Whether all its tokens fit beside those that run; without preemption, all that it may ever have."""
@@ -280,9 +282,8 @@ class _Step:
     def add(self, sequence: Sequence, count: int) -> None:
         self.parts[sequence] = count
         self.budget = max(self.budget - count, 0)
-        if count > 1:
-            self.has_prompt = True
-            self.prompt_budget = max(self.prompt_budget - count, 0)
+        self.prompt_budget = max(self.prompt_budget - count, 0)  # 0 as yet while the decodes are added
+        self.has_prompt |= count > 1
 
     def withdraw(self, victim: Sequence) -> int:
         """A preempted sequence's part is not computed; how many tokens that was."""

@@ -3,8 +3,8 @@
 Between tenants, the one that has had the fewest tokens computed goes first (virtual token counters, arXiv:2401.00588);
 a tenant that comes back after a pause starts level with the least served that is there, so idleness saves nothing up.
 Inside a tenant, what was preempted goes first, then the request with the longest cached prefix, so that pages are used
-while they are there; but a request that was overtaken often enough goes before all others. Order across tenants never
-depends on what is cached: it would tell one tenant what another has asked.
+while they are there; but a request that was overtaken often enough goes before all other new ones. Which tenant is next
+never depends on what the waiting requests would find in the cache: it would tell one tenant what another has asked.
 """
 
 from collections import deque
@@ -37,7 +37,7 @@ class WaitingLine:
         self._tenant(sequence.tenant).preempted.appendleft(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take out one that waits. Raises ValueError when it does not."""
+        """Take out one that waits."""
         tenant = self._tenants[sequence.tenant]
         (tenant.preempted if sequence in tenant.preempted else tenant.fresh).remove(sequence)
 

@@ -63,7 +63,7 @@ def test_a_run_without_a_branch_is_one_node() -> None:
     assert (snapshot["pages"], snapshot["pinned_pages"], snapshot["evictable_pages"]) == (4, 3, 1)
     assert snapshot["namespaces"] == [
         {
-            "namespace": "abcdef012345",
+            "namespace": "abcdef01234567",
             "pages": 4,
             "pinned_pages": 3,
             "queries": 0,

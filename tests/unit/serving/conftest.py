@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from fakes import Changes, FakeRunner
-from local_answers import IM_END, MakeModel, StoppedClock, runner_of
+from local_answers import IM_END, MakeModel, runner_of
+from running import ManualClock, one_torch_thread
 
 from genkan.config import ModelDefaults
 from genkan.engine.config import EngineConfig
@@ -30,15 +31,16 @@ def make_model(tokenizer: TextTokenizer, changes: Changes) -> Iterator[MakeModel
             name="smollm2-135m",
             fingerprint="fp_0123456789",
             defaults=ModelDefaults(**defaults),
-            clock=StoppedClock(),
+            clock=ManualClock(),
         )
         made.append((model, runner))
         return model
 
-    yield make
-    for model, runner in made:
-        runner.let_all()
-        model.stop()
+    with one_torch_thread():
+        yield make
+        for model, runner in made:
+            runner.let_all()
+            model.stop()
 
 
 @pytest.fixture

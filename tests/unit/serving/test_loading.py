@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from fakes import WAIT_S
@@ -29,6 +29,12 @@ class LoadedModel:
     async def respond(self, request: GenerationRequest) -> Answer:
         self.requests.append(request)
         return Answer(body=b"{}")
+
+    async def prefix_cache_snapshot(self) -> dict[str, Any]:
+        return {"pages": 7}
+
+    async def purge_prefix_cache(self, tenant: str) -> int:
+        return {"local": 7}[tenant]
 
     def stop(self) -> None:
         self.stopped += 1
@@ -58,6 +64,17 @@ def failing(error: Exception) -> Callable[[], LoadedModel]:
     return load
 
 
+async def refuses_everything(model: LoadingModel, match: str) -> None:
+    for attempt in (
+        model.respond(REQUEST),
+        model.prefix_cache_snapshot(),
+        model.purge_prefix_cache("local"),
+    ):
+        with pytest.raises(EngineUnavailable, match=match) as caught:
+            await attempt
+        assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
+
+
 async def test_a_model_that_loads_says_so_and_is_not_ready() -> None:
     go_on, inner = threading.Event(), LoadedModel()
 
@@ -69,9 +86,7 @@ async def test_a_model_that_loads_says_so_and_is_not_ready() -> None:
     model.start()
     try:
         ready_before = model.ready
-        with pytest.raises(EngineUnavailable, match="loading its model") as caught:
-            await model.respond(REQUEST)
-        assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
+        await refuses_everything(model, "loading its model")
     finally:
         go_on.set()
         wait_for(model)
@@ -82,8 +97,7 @@ async def test_a_model_that_loads_says_so_and_is_not_ready() -> None:
 async def test_a_model_that_was_never_started_does_not_load() -> None:
     model = loading(failing(AssertionError("nobody asked for it")))
     assert not model.ready
-    with pytest.raises(EngineUnavailable, match="loading its model"):
-        await model.respond(REQUEST)
+    await refuses_everything(model, "loading its model")
 
 
 async def test_a_loaded_model_gets_the_requests() -> None:
@@ -94,13 +108,18 @@ async def test_a_loaded_model_gets_the_requests() -> None:
     assert inner.requests == [REQUEST]
 
 
+async def test_a_loaded_model_is_asked_about_its_prefix_cache() -> None:
+    model = loaded(LoadedModel)
+    assert await model.prefix_cache_snapshot() == {"pages": 7}
+    assert await model.purge_prefix_cache("local") == 7
+
+
 async def test_a_model_file_that_cannot_be_served_is_named_to_every_request(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "genkan.engine"):
         model = loaded(failing(ModelFileError("there is no model file m.gguf")))
     assert not model.ready
     for _ in range(2):
-        with pytest.raises(EngineUnavailable, match=r"cannot load its model: there is no model file m\.gguf"):
-            await model.respond(REQUEST)
+        await refuses_everything(model, r"cannot load its model: there is no model file m\.gguf")
     assert "m.gguf" in caplog.text
 
 

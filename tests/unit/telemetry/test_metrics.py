@@ -1,10 +1,33 @@
 """Metrics as BentoML shows them."""
 
+from dataclasses import fields
+from typing import Any
+
 import pytest
 from prometheus_client import CollectorRegistry
 
-from genkan.engine.statistics import EngineStatistics
+from genkan.engine.statistics import EngineStatistics, StepReport
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
+
+NOW = ("running", "waiting", "blocks", "free_blocks", "cached_pages", "pinned_pages")
+SO_FAR = (
+    "generated_tokens",
+    "prompt_tokens",
+    "cached_tokens",
+    "preemptions",
+    "evictions",
+    "prefix_queries",
+    "prefix_hits",
+)
+NAMES = {
+    "running": "running_sequences",
+    "waiting": "waiting_sequences",
+    "blocks": "kv_blocks",
+    "free_blocks": "kv_free_blocks",
+    "cached_pages": "prefix_pages",
+    "pinned_pages": "prefix_pinned_pages",
+    "evictions": "prefix_evictions",
+}
 
 
 @pytest.fixture
@@ -12,16 +35,68 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def test_the_engines_gauges_are_zero_from_the_start_and_follow_it(registry: CollectorRegistry) -> None:
+def shown(registry: CollectorRegistry) -> dict[str, float | None]:
+    """The metric that belongs to each number of EngineStatistics."""
+    names = {field: f"genkan_engine_{NAMES.get(field, field)}" for field in (*NOW, *SO_FAR)}
+    return {
+        field: registry.get_sample_value(name if field in NOW else f"{name}_total") for field, name in names.items()
+    }
+
+
+def numbered(start: int) -> dict[str, Any]:
+    """Statistics in which every number is another."""
+    return {field: start + place for place, field in enumerate((*NOW, *SO_FAR))}
+
+
+def test_every_number_of_the_statistics_has_a_metric() -> None:
+    assert {field.name for field in fields(EngineStatistics)} == {*NOW, *SO_FAR}
+
+
+def test_the_engines_metrics_are_zero_from_the_start(registry: CollectorRegistry) -> None:
+    EngineMetrics(registry)
+    assert set(shown(registry).values()) == {0}
+
+
+def test_gauges_follow_the_statistics_and_counters_count_up_to_them(registry: CollectorRegistry) -> None:
+    metrics = EngineMetrics(registry)
+    for start in (10, 30, 30, 50):
+        metrics.changed(EngineStatistics(**numbered(start)))
+        assert shown(registry) == numbered(start)
+
+
+def test_a_gauge_goes_back_to_zero(registry: CollectorRegistry) -> None:
+    metrics = EngineMetrics(registry)
+    metrics.changed(EngineStatistics(running=1, waiting=3))
+    metrics.changed(EngineStatistics(running=0, waiting=2))
+    assert registry.get_sample_value("genkan_engine_running_sequences") == 0
+    assert registry.get_sample_value("genkan_engine_waiting_sequences") == 2
+
+
+def test_kv_use_is_the_share_of_blocks_that_hold_something(registry: CollectorRegistry) -> None:
+    metrics = EngineMetrics(registry)
+    assert registry.get_sample_value("genkan_engine_kv_use_ratio") == 0
+    metrics.changed(EngineStatistics(blocks=80, free_blocks=20))
+    assert registry.get_sample_value("genkan_engine_kv_use_ratio") == 0.75
+
+
+def test_steps_are_counted_with_what_they_computed_and_for_whom(registry: CollectorRegistry) -> None:
     value = registry.get_sample_value
     metrics = EngineMetrics(registry)
-    assert value("genkan_engine_running_sequences") == 0
-    assert value("genkan_engine_waiting_sequences") == 0
-    metrics.changed(EngineStatistics(running=1, waiting=3, generated_tokens=10))
-    metrics.changed(EngineStatistics(running=1, waiting=2, generated_tokens=25))
-    assert value("genkan_engine_running_sequences") == 1
-    assert value("genkan_engine_waiting_sequences") == 2
-    assert value("genkan_engine_generated_tokens_total") == 25
+    metrics.stepped(
+        StepReport(step_s=0.5, num_decodes=3, prompt_tokens=100, first_token_s=[1.0, 3.0], token_gap_s=[0.25] * 3)
+    )
+    metrics.stepped(StepReport(step_s=0.25, num_decodes=5, prompt_tokens=0, first_token_s=[], token_gap_s=[0.5] * 5))
+    counts = {
+        name: (value(f"genkan_engine_{name}_count"), value(f"genkan_engine_{name}_sum"))
+        for name in ("step_seconds", "batch_sequences", "prefill_tokens", "ttft_seconds", "itl_seconds")
+    }
+    assert counts == {
+        "step_seconds": (2, 0.75),
+        "batch_sequences": (2, 8),
+        "prefill_tokens": (1, 100),  # of steps that computed some
+        "ttft_seconds": (2, 4.0),
+        "itl_seconds": (8, 3.25),
+    }
 
 
 def test_requests_are_counted_by_path_and_status(registry: CollectorRegistry) -> None:

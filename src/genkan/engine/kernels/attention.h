@@ -6,15 +6,16 @@
  *   keys    [tiles, kv_heads, head_dim, 16]   as bfloat16 [tiles, kv_heads, head_dim / 2, 16, 2]
  *   values  [tiles, kv_heads, 16, head_dim]
  *
- * Softmax is taken online, tile by tile from the first (arXiv:1805.02867), so what a query gets depends on its position
- * and the keys before it, and not on the chunk it is computed in, nor on who shares the batch or the tiles.
+ * Softmax is taken online, 64 tokens at a time from the first (arXiv:1805.02867), so what a query gets depends on its
+ * position and the keys before it, and not on the chunk it is computed in, nor on who shares the batch or the tiles.
  */
 #ifndef GENKAN_ATTENTION_H
 #define GENKAN_ATTENTION_H
 
 #include <stdint.h>
 
-enum { TOKENS_PER_TILE = 16, MAX_HEAD_DIM = 256, MAX_QUERY_ROWS = 12 };
+enum { TOKENS_PER_TILE = 16, TILES_PER_BLOCK = 4, TOKENS_PER_BLOCK = TOKENS_PER_TILE * TILES_PER_BLOCK };
+enum { MAX_HEAD_DIM = 256, MAX_QUERY_ROWS = 12 };
 
 typedef struct {
     int32_t heads, kv_heads, head_dim;

@@ -15,6 +15,7 @@ from pathlib import Path
 
 _SOURCES = Path(__file__).parent
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-Wall")
+_NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl"})  # as Linux spells them
 _LIBRARIES = ("-lpthread", "-lm")
 _COMPILE_TIMEOUT_S = 300
 _log = logging.getLogger("genkan.engine")
@@ -28,8 +29,11 @@ def cache_dir() -> Path:
 def built() -> Path | None:
     """The kernels for this machine, compiled now if they are not there; None when that cannot be, which is logged.
 
-    The compiler is ``$CC`` or ``cc``. Cost: 4 s the first time, then 10 ms.
+    They are for x86-64 with AVX-512. The compiler is ``$CC`` or ``cc``. Cost: 4 s the first time, then 10 ms.
     """
+    if missing := _NEEDED - set(_processor().decode("utf-8", "replace").split()):
+        _log.warning("the engine's C kernels need a processor with %s; torch does their work, slower", sorted(missing))
+        return None
     compiler = shlex.split(os.environ.get("CC") or "cc")
     try:
         path = cache_dir() / f"kernels-{_fingerprint(compiler)}.so"

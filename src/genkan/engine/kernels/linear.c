@@ -1,13 +1,11 @@
 /* See linear.h. */
 #include "linear.h"
 
+#include "amx.h"
 #include "simd.h"
 
-#if defined(__AVX512F__)
 enum { MICRO_ROWS = 12 }; /* 24 sums, 2 weights and 1 input: 27 of 32 registers */
-#else
-enum { MICRO_ROWS = 3 };
-#endif
+enum { PREFETCH_BYTES = 2048 };
 
 int64_t panel_bytes(int32_t kind, int32_t inputs) {
     switch (kind) {
@@ -49,13 +47,7 @@ INLINE void widen_q4_group(const uint8_t *in, uint8_t *out, int wide, int bf16) 
 INLINE vf int8_f(const uint8_t *p) {
     int8_t codes[PANEL];
     memcpy(codes, p, sizeof codes);
-#if defined(__AVX512F__)
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)codes)));
-#else
-    vf v;
-    for (int i = 0; i < PANEL; i++) v[i] = codes[i];
-    return v;
-#endif
 }
 
 INLINE void widen_q8_group(const uint8_t *in, uint8_t *out, int bf16) {
@@ -75,6 +67,11 @@ INLINE void widen_f32_group(const uint8_t *in, uint8_t *out) {
     for (int k = 0; k < GROUP; k += 2) put(out, k, load_f(in + 64 * k), load_f(in + 64 * k + 64), 1);
 }
 
+/* The processor's own prefetching loses the stream where one panel's block ends and the other's begins. */
+INLINE void prefetch(const uint8_t *in, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(in + PREFETCH_BYTES + at);
+}
+
 static void widen_group(int kind, const uint8_t *in, uint8_t *out, int bf16) {
     switch (kind) {
     case Q4: bf16 ? widen_q4_group(in, out, 0, 1) : widen_q4_group(in, out, 0, 0); break;
@@ -90,7 +87,10 @@ static const uint8_t *ready(const Linear *w, const uint8_t *panel, int group, in
     int64_t bytes = panel_bytes(w->kind, GROUP);
     const uint8_t *in = panel + group * bytes;
     if ((w->kind == BF16 && bf16) || (w->kind == F32 && !bf16)) return in;
-    for (int g = 0; g < groups; g++) widen_group(w->kind, in + g * bytes, buffer + g * (bf16 ? 1024 : 2048), bf16);
+    for (int g = 0; g < groups; g++) {
+        prefetch(in + g * bytes, bytes);
+        widen_group(w->kind, in + g * bytes, buffer + g * (bf16 ? 1024 : 2048), bf16);
+    }
     return buffer;
 }
 
@@ -134,9 +134,7 @@ INLINE void micro_any(int rows, const uint8_t *w0, const uint8_t *w1, int k, con
                       int bf16) {
     switch (rows) {
         MICRO(1) MICRO(2) MICRO(3)
-#if defined(__AVX512F__)
         MICRO(4) MICRO(5) MICRO(6) MICRO(7) MICRO(8) MICRO(9) MICRO(10) MICRO(11) MICRO(12)
-#endif
     }
 }
 
@@ -150,18 +148,27 @@ static void multiply_f32(int rows, const uint8_t *w0, const uint8_t *w1, int k, 
     micro_any(rows, w0, w1, k, x, stride, sums, 0);
 }
 
+static void multiply(Input in, int rows, const uint8_t *w0, const uint8_t *w1, int k, const void *x, int64_t stride,
+                     float *sums) {
+    if (in.amx)
+        amx_multiply(rows, w0, w1, k, x, stride, sums);
+    else
+        (in.bf16 ? multiply_bf16 : multiply_f32)(rows, w0, w1, k, x, stride, sums);
+}
+
 static void tile_sums(const Linear *w, Input in, int pair, int first, int rows, LinearScratch *scratch) {
     int64_t bytes = panel_bytes(w->kind, w->inputs), element = in.bf16 ? 2 : 4;
+    int most = in.amx ? AMX_ROWS : MICRO_ROWS;
     const uint8_t *panel = w->data + 2 * pair * bytes;
     memset(scratch->sums, 0, (size_t)rows * sizeof scratch->sums[0]);
     for (int k = 0; k < w->inputs; k += BLOCK_K) {
         int width = w->inputs - k < BLOCK_K ? w->inputs - k : BLOCK_K;
         const uint8_t *w0 = ready(w, panel, k / GROUP, width / GROUP, scratch->weights[0], in.bf16);
         const uint8_t *w1 = ready(w, panel + bytes, k / GROUP, width / GROUP, scratch->weights[1], in.bf16);
-        for (int r = 0; r < rows; r += MICRO_ROWS) {
-            int count = rows - r < MICRO_ROWS ? rows - r : MICRO_ROWS;
+        for (int r = 0; r < rows; r += most) {
+            int count = rows - r < most ? rows - r : most;
             const uint8_t *x = (const uint8_t *)in.values + ((int64_t)(first + r) * w->inputs + k) * element;
-            (in.bf16 ? multiply_bf16 : multiply_f32)(count, w0, w1, width, x, w->inputs, scratch->sums[r]);
+            multiply(in, count, w0, w1, width, x, w->inputs, scratch->sums[r]);
         }
     }
 }
@@ -197,14 +204,17 @@ static void finish_tile(const Linear *w, Output out, int pair, int first, int ro
     }
 }
 
-void linear_run(const Linear *w, Input in, Output out, LinearScratch *scratch, Team *team) {
+void linear_run(const Linear *w, Input in, Output out, LinearScratch *scratch, Member *me) {
     int pairs = w->panels / 2, row_tiles = (in.rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (int tile = team_tile(team); tile < pairs * row_tiles; tile = team_tile(team)) {
+    int tiles = pairs * row_tiles;
+    for (int tile; (tile = team_tile(me, tiles)) >= 0; team_done(me, tiles)) {
         int pair = tile % pairs, first = tile / pairs * TILE_ROWS;
         int rows = in.rows - first < TILE_ROWS ? in.rows - first : TILE_ROWS;
         tile_sums(w, in, pair, first, rows, scratch);
         finish_tile(w, out, pair, first, rows, scratch, in.bf16);
     }
+    amx_release();
+    team_next(me, tiles);
 }
 
 void linear_row(const Linear *w, int32_t row, float *out) {

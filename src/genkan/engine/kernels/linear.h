@@ -2,7 +2,7 @@
  *
  * A weight matrix is stored in panels of 16 outputs; a panel runs along k, so a product streams through memory once.
  *
- *   Q4        per 32 k: 16 half scales, 16 half minima, then 4 vectors whose lane n holds the codes of 8 k, lowest first
+ *   Q4        per 32 k: 16 half scales, 16 half minima, then 4 vectors; lane n of each has the codes of 8 k, lowest first
  *   Q4_WIDE   the same with float32 scales and minima, for files whose scales are products (Q4_K)
  *   Q8        per 32 k: 16 half scales, then 32 rows of 16 int8
  *   BF16      per 2 k: 16 pairs
@@ -36,6 +36,7 @@ typedef struct {
     const void *values; /* [rows, inputs], bfloat16 or float32 */
     int32_t rows;
     int32_t bf16;
+    int32_t amx; /* bfloat16 products by the matrix unit */
 } Input;
 
 typedef enum {
@@ -56,8 +57,8 @@ typedef struct {
     _Alignas(64) float sums[TILE_ROWS][TILE_OUTPUTS];
 } LinearScratch;
 
-/* Every thread of the team calls it; the caller puts a barrier behind it. */
-void linear_run(const Linear *linear, Input input, Output output, LinearScratch *scratch, Team *team);
+/* One phase of a step: every thread of the team calls it, each with a scratch of its own. */
+void linear_run(const Linear *linear, Input input, Output output, LinearScratch *scratch, Member *me);
 
 /* W[row] as float32, `inputs` values: an embedding. */
 void linear_row(const Linear *linear, int32_t row, float *out);

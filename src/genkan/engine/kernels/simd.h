@@ -1,4 +1,4 @@
-/* Sixteen lanes of 32 bits, in GCC's vector extension: one AVX-512 register, or as many as the machine needs.
+/* Sixteen lanes of 32 bits: one AVX-512 register. Where the processor has no instructions for bfloat16, others do.
  *
  * What a lane computes depends on that lane's numbers alone, and sums run in one fixed order; so a result is the same
  * bits however many rows, threads or requests are computed beside it. Everything above builds on that.
@@ -6,11 +6,9 @@
 #ifndef GENKAN_SIMD_H
 #define GENKAN_SIMD_H
 
+#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
 
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
@@ -39,28 +37,15 @@ INLINE vu all_u(uint32_t x) { return x - (vu){0}; }
 INLINE vf to_float(vi v) { return __builtin_convertvector(v, vf); }
 
 INLINE float sum_of(vf v) {
-    float s[LANES];
-    store_f(s, v);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) s[i] += s[i + width];
-    return s[0];
+    return _mm512_reduce_add_ps((__m512)v);
 }
 
 INLINE float max_of(vf v) {
-    float m[LANES];
-    store_f(m, v);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) m[i] = m[i] > m[i + width] ? m[i] : m[i + width];
-    return m[0];
+    return _mm512_reduce_max_ps((__m512)v);
 }
 
 INLINE vf max_f(vf a, vf b) {
-#if defined(__AVX512F__)
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
-#else
-    vi greater = a > b;
-    return (vf)(((vi)a & greater) | ((vi)b & ~greater));
-#endif
 }
 
 /* e^x, relative error below 2e-7; 0 below -87 and for -inf, e^88 above 88. Cody and Waite's reduction, Cephes'
@@ -84,36 +69,16 @@ INLINE vf exp_f(vf x) {
 
 /* 0..15 in the four lowest bits of each lane, as floats. */
 INLINE vf nibble_f(vu v) {
-#if defined(__AVX512F__)
     const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return (vf)_mm512_permutexvar_ps((__m512i)v, table); /* reads only those four bits */
-#else
-    return to_float((vi)(v & 15u));
-#endif
 }
 
 INLINE vf half_to_float(const uint16_t *p) {
-#if defined(__AVX512F__)
     return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#else
-    vf v;
-    for (int i = 0; i < LANES; i++) {
-        _Float16 h;
-        memcpy(&h, p + i, sizeof h);
-        v[i] = (float)h;
-    }
-    return v;
-#endif
 }
 
 INLINE vf bf16_to_float(const uint16_t *p) {
-#if defined(__AVX512F__)
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
-#else
-    vu v;
-    for (int i = 0; i < LANES; i++) v[i] = (uint32_t)p[i] << 16;
-    return (vf)v;
-#endif
 }
 
 /* Rounded to the nearest bfloat16, ties to even, in the upper half of each lane. */
@@ -124,7 +89,7 @@ INLINE vu rounded_bf16(vf v) {
 
 /* Lane by lane, `low` and `high` as bfloat16 in the lower and the upper half. */
 INLINE vu bf16_pairs(vf low, vf high) {
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#if defined(__AVX512BF16__)
     const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
                                                 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     __m512bh halves = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
@@ -139,8 +104,8 @@ INLINE void store_bf16(uint16_t *p, vf v) {
     __m256bh halves = _mm512_cvtneps_pbh((__m512)v);
     memcpy(p, &halves, sizeof halves);
 #else
-    vu rounded = rounded_bf16(v) >> 16;
-    for (int i = 0; i < LANES; i++) p[i] = (uint16_t)rounded[i];
+    __m256i halves = _mm512_cvtepi32_epi16((__m512i)(rounded_bf16(v) >> 16));
+    memcpy(p, &halves, sizeof halves);
 #endif
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "amx.h"
 #include "attention.h"
 #include "linear.h"
 #include "simd.h"
@@ -47,8 +48,18 @@ typedef struct {
     int32_t sequence, first, count; /* queries of one sequence that one thread takes at once */
 } QueryTile;
 
+typedef struct Workspace Workspace;
+
 typedef struct {
+    const Model *model;
+    Workspace *workspace;
+    Batch batch;
+    int32_t num_tiles;
+} Step;
+
+struct Workspace {
     Team *team;
+    int32_t amx;
     LinearScratch *scratch; /* one a thread */
     int64_t row_capacity, tile_capacity;
     float *residual;   /* [rows, hidden] */
@@ -56,23 +67,19 @@ typedef struct {
     void *input;       /* [rows, hidden or heads * head_dim], the precision of products */
     void *middle;      /* [rows, ffn], likewise */
     QueryTile *tiles;
-    int32_t num_tiles;
-} Workspace;
-
-typedef struct {
-    const Model *model;
-    const Batch *batch;
-    Workspace *workspace;
-} Step;
+    Step step;
+};
 
 static int qkv_width(const Model *m) { return (m->heads + 2 * m->kv_heads) * m->head_dim; }
 
 /* ---- phases ---- */
 
-static void embed(const Step *s, Team *team) {
+static void embed(const Step *s, Member *me) {
     const Model *m = s->model;
-    for (int row = team_tile(team); row < s->batch->rows; row = team_tile(team))
-        linear_row(&m->embedding, s->batch->ids[row], s->workspace->residual + (int64_t)row * m->hidden);
+    int rows = s->batch.rows;
+    for (int row; (row = team_tile(me, rows)) >= 0; team_done(me, rows))
+        linear_row(&m->embedding, s->batch.ids[row], s->workspace->residual + (int64_t)row * m->hidden);
+    team_next(me, rows);
 }
 
 static void norm_row(const Model *m, const float *x, const float *weight, void *out, int64_t at) {
@@ -92,19 +99,20 @@ static void norm_row(const Model *m, const float *x, const float *weight, void *
 }
 
 /* Norms of `count` rows of the residual, `which` of them or all, into the input of the next product. */
-static void norm(const Step *s, const float *weight, const int32_t *which, int count, Team *team) {
+static void norm(const Step *s, const float *weight, const int32_t *which, int count, Member *me) {
     const Model *m = s->model;
-    for (int i = team_tile(team); i < count; i = team_tile(team)) {
+    for (int i; (i = team_tile(me, count)) >= 0; team_done(me, count)) {
         int64_t row = which ? which[i] : i;
         norm_row(m, s->workspace->residual + row * m->hidden, weight, s->workspace->input, (int64_t)i * m->hidden);
     }
+    team_next(me, count);
 }
 
-static void write_cache(const Step *s, const Cache *cache, Team *team) {
+static void write_cache(const Step *s, const Cache *cache, Member *me) {
     const Model *m = s->model;
-    const Batch *b = s->batch;
-    int half = m->head_dim / 2;
-    for (int tile = team_tile(team); tile < s->workspace->num_tiles; tile = team_tile(team)) {
+    const Batch *b = &s->batch;
+    int half = m->head_dim / 2, tiles = s->num_tiles;
+    for (int tile; (tile = team_tile(me, tiles)) >= 0; team_done(me, tiles)) {
         QueryTile t = s->workspace->tiles[tile];
         const int32_t *table = b->tables + b->table_at[t.sequence];
         for (int q = t.first; q < t.first + t.count; q++) {
@@ -114,57 +122,53 @@ static void write_cache(const Step *s, const Cache *cache, Team *team) {
                             table[position / TOKENS_PER_TILE], (int32_t)(position % TOKENS_PER_TILE));
         }
     }
+    team_next(me, tiles);
 }
 
-static void attend(const Step *s, const Cache *cache, Team *team) {
+static void attend(const Step *s, const Cache *cache, Member *me) {
     const Model *m = s->model;
-    const Batch *b = s->batch;
-    int work = s->workspace->num_tiles * m->kv_heads, width = m->heads * m->head_dim;
-    for (int i = team_tile(team); i < work; i = team_tile(team)) {
+    const Batch *b = &s->batch;
+    int tiles = s->num_tiles * m->kv_heads, width = m->heads * m->head_dim;
+    for (int i; (i = team_tile(me, tiles)) >= 0; team_done(me, tiles)) {
         QueryTile t = s->workspace->tiles[i / m->kv_heads];
         int64_t row = b->first_row[t.sequence] + t.first;
         attention_run(cache, i % m->kv_heads, b->tables + b->table_at[t.sequence], b->position[t.sequence] + t.first,
                       t.count, s->workspace->qkv + row * qkv_width(m), qkv_width(m),
                       (uint8_t *)s->workspace->input + row * width * (m->bf16 ? 2 : 4));
     }
+    team_next(me, tiles);
 }
 
-static void product(const Step *s, const Linear *w, const void *in, int rows, Output out, Team *team, int thread) {
-    linear_run(w, (Input){in, rows, s->model->bf16}, out, &s->workspace->scratch[thread], team);
-    team_barrier(team);
+static void product(const Step *s, const Linear *w, const void *in, int rows, Output out, Member *me) {
+    Input input = {in, rows, s->model->bf16, s->model->bf16 && s->workspace->amx};
+    linear_run(w, input, out, &s->workspace->scratch[me->thread], me);
 }
 
-static void layer_step(const Step *s, int index, Team *team, int thread) {
+static void layer_step(const Step *s, int index, Member *me) {
     const Model *m = s->model;
     const Layer *layer = &m->layer[index];
-    Workspace *w = s->workspace;
-    int rows = s->batch->rows;
+    const Workspace *w = s->workspace;
+    int rows = s->batch.rows;
     int64_t at = index * m->cache_bytes;
     Cache cache = {m->heads, m->kv_heads, m->head_dim, m->bf16, m->keys + at, m->values + at};
-    norm(s, layer->attention_norm, NULL, rows, team);
-    team_barrier(team);
-    product(s, &layer->qkv, w->input, rows, (Output){w->qkv, qkv_width(m), STORE}, team, thread);
-    write_cache(s, &cache, team);
-    team_barrier(team);
-    attend(s, &cache, team);
-    team_barrier(team);
-    product(s, &layer->out, w->input, rows, (Output){w->residual, m->hidden, ADD}, team, thread);
-    norm(s, layer->ffn_norm, NULL, rows, team);
-    team_barrier(team);
-    product(s, &layer->gate_up, w->input, rows, (Output){w->middle, m->ffn, SILU_MUL}, team, thread);
-    product(s, &layer->down, w->middle, rows, (Output){w->residual, m->hidden, ADD}, team, thread);
+    norm(s, layer->attention_norm, NULL, rows, me);
+    product(s, &layer->qkv, w->input, rows, (Output){w->qkv, qkv_width(m), STORE}, me);
+    write_cache(s, &cache, me);
+    attend(s, &cache, me);
+    product(s, &layer->out, w->input, rows, (Output){w->residual, m->hidden, ADD}, me);
+    norm(s, layer->ffn_norm, NULL, rows, me);
+    product(s, &layer->gate_up, w->input, rows, (Output){w->middle, m->ffn, SILU_MUL}, me);
+    product(s, &layer->down, w->middle, rows, (Output){w->residual, m->hidden, ADD}, me);
 }
 
-static void step_job(void *work, Team *team, int thread) {
+static void step_job(void *work, Member *me) {
     const Step *s = work;
     const Model *m = s->model;
-    const Batch *b = s->batch;
-    embed(s, team);
-    team_barrier(team);
-    for (int i = 0; i < m->layers; i++) layer_step(s, i, team, thread);
-    norm(s, m->final_norm, b->output_row, b->outputs, team);
-    team_barrier(team);
-    product(s, &m->head, s->workspace->input, b->outputs, (Output){b->logits, m->head.outputs, STORE}, team, thread);
+    const Batch *b = &s->batch;
+    embed(s, me);
+    for (int i = 0; i < m->layers; i++) layer_step(s, i, me);
+    norm(s, m->final_norm, b->output_row, b->outputs, me);
+    product(s, &m->head, s->workspace->input, b->outputs, (Output){b->logits, m->head.outputs, STORE}, me);
 }
 
 /* ---- workspace ---- */
@@ -194,11 +198,11 @@ static int plan_tiles(Workspace *w, const Model *m, const Batch *b) {
         w->tile_capacity = w->tiles ? most : 0;
         if (!w->tiles) return 0;
     }
-    w->num_tiles = 0;
+    w->step.num_tiles = 0;
     for (int s = 0; s < b->sequences; s++) {
         int rows = b->first_row[s + 1] - b->first_row[s];
         for (int q = 0; q < rows; q += queries)
-            w->tiles[w->num_tiles++] = (QueryTile){s, q, rows - q < queries ? rows - q : queries};
+            w->tiles[w->step.num_tiles++] = (QueryTile){s, q, rows - q < queries ? rows - q : queries};
     }
     return 1;
 }
@@ -218,6 +222,7 @@ void workspace_destroy(Workspace *w) {
 Workspace *workspace_create(int32_t threads) {
     Workspace *w = calloc(1, sizeof *w);
     if (w == NULL) return NULL;
+    w->amx = amx_works(); /* before there are threads: it forks */
     w->team = team_create(threads);
     w->scratch = aligned_alloc(64, (size_t)threads * sizeof *w->scratch);
     if (w->team && w->scratch) return w;
@@ -228,7 +233,10 @@ Workspace *workspace_create(int32_t threads) {
 /* 0, or -1 when memory ran out; then nothing was computed. One call at a time for a workspace. */
 int32_t step_run(const Model *model, const Batch *batch, Workspace *workspace) {
     if (!reserve_rows(workspace, model, batch->rows) || !plan_tiles(workspace, model, batch)) return -1;
-    Step step = {model, batch, workspace};
-    team_run(workspace->team, step_job, &step);
+    Step *step = &workspace->step; /* not on the stack: a late thread may look at it after this has returned */
+    step->model = model;
+    step->workspace = workspace;
+    step->batch = *batch;
+    team_run(workspace->team, step_job, step);
     return 0;
 }

@@ -4,12 +4,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-enum { SPINS_AT_BARRIER = 2000, SPINS_WHEN_IDLE = 500 };
-
-typedef struct {
-    Team *team;
-    int thread;
-} Member;
+enum { SPINS_IN_PHASE = 2000, SPINS_WHEN_IDLE = 500 };
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -17,59 +12,83 @@ static inline void relax(void) {
 #endif
 }
 
-void team_barrier(Team *team) {
-    int phase = atomic_load_explicit(&team->phase, memory_order_acquire);
-    if (atomic_fetch_add(&team->arrived, 1) == team->size - 1) {
-        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->next_tile, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
-        return;
+int team_tile(Member *member, int total) {
+    _Atomic uint64_t *taken = &member->team->taken;
+    uint64_t now = atomic_load_explicit(taken, memory_order_acquire);
+    while (now / MAX_TILES == member->phase && (int)(now % MAX_TILES) < total) {
+        if (atomic_compare_exchange_weak_explicit(taken, &now, now + 1, memory_order_acquire, memory_order_acquire))
+            return (int)(now % MAX_TILES);
     }
-    for (int looks = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; looks++) {
-        if (looks < SPINS_AT_BARRIER)
+    return -1;
+}
+
+void team_done(Member *member, int total) {
+    Team *team = member->team;
+    if (atomic_fetch_add_explicit(&team->done, 1, memory_order_acq_rel) + 1 < (uint64_t)total) return;
+    atomic_store_explicit(&team->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&team->taken, (member->phase + 1) * MAX_TILES, memory_order_release);
+}
+
+void team_next(Member *member, int total) {
+    if (total == 0) return;
+    _Atomic uint64_t *taken = &member->team->taken;
+    for (int looks = 0; atomic_load_explicit(taken, memory_order_acquire) / MAX_TILES == member->phase; looks++) {
+        if (looks < SPINS_IN_PHASE)
             relax();
         else
             sched_yield();
     }
+    member->phase++;
 }
 
-static int next_round(Team *team, int last) {
+/* Phases are numbered on through all rounds, so that no late thread takes those of another round for its own. */
+static uint64_t first_phase(uint32_t round) { return (uint64_t)round * MAX_PHASES; }
+
+/* The round is the newest, which may not be the one after `last`: then the others did without this thread. */
+static uint32_t wait_for_round(Team *team, uint32_t last, Job *job, void **work) {
     for (int looks = 0; looks < SPINS_WHEN_IDLE; looks++) {
-        if (atomic_load_explicit(&team->round, memory_order_acquire) != last) return last + 1;
+        if (atomic_load_explicit(&team->round, memory_order_acquire) != last) break;
         relax();
     }
     pthread_mutex_lock(&team->lock);
-    while (atomic_load_explicit(&team->round, memory_order_acquire) == last)
+    while (atomic_load_explicit(&team->round, memory_order_relaxed) == last)
         pthread_cond_wait(&team->called, &team->lock);
+    uint32_t round = atomic_load_explicit(&team->round, memory_order_relaxed);
+    *job = team->job;
+    *work = team->work;
     pthread_mutex_unlock(&team->lock);
-    return last + 1;
+    return round;
 }
 
 static void *member_main(void *argument) {
     Member member = *(Member *)argument;
     free(argument);
-    for (int round = 0;;) {
-        round = next_round(member.team, round);
-        if (member.team->job == NULL) return NULL;
-        member.team->job(member.team->work, member.team, member.thread);
-        team_barrier(member.team);
+    for (uint32_t round = 0;;) {
+        Job job;
+        void *work;
+        round = wait_for_round(member.team, round, &job, &work);
+        if (job == NULL) return NULL;
+        member.phase = first_phase(round);
+        job(work, &member);
     }
 }
 
-static void begin_round(Team *team, Job job, void *work) {
+static uint32_t begin_round(Team *team, Job job, void *work) {
     pthread_mutex_lock(&team->lock);
+    uint32_t round = atomic_load_explicit(&team->round, memory_order_relaxed) + 1;
     team->job = job;
     team->work = work;
-    atomic_fetch_add_explicit(&team->round, 1, memory_order_release);
+    atomic_store_explicit(&team->taken, first_phase(round) * MAX_TILES, memory_order_release);
+    atomic_store_explicit(&team->round, round, memory_order_release);
     pthread_cond_broadcast(&team->called);
     pthread_mutex_unlock(&team->lock);
+    return round;
 }
 
 void team_run(Team *team, Job job, void *work) {
-    atomic_store(&team->next_tile, 0);
-    begin_round(team, job, work);
-    job(work, team, 0);
-    team_barrier(team);
+    Member caller = {.team = team, .thread = 0};
+    caller.phase = first_phase(begin_round(team, job, work));
+    job(work, &caller);
 }
 
 void team_destroy(Team *team) {
@@ -84,7 +103,7 @@ void team_destroy(Team *team) {
 static int start_member(Team *team, int thread) {
     Member *member = malloc(sizeof *member);
     if (member == NULL) return -1;
-    *member = (Member){team, thread};
+    *member = (Member){.team = team, .thread = thread};
     if (pthread_create(&team->threads[thread], NULL, member_main, member) == 0) return 0;
     free(member);
     return -1;
@@ -93,13 +112,12 @@ static int start_member(Team *team, int thread) {
 Team *team_create(int size) {
     Team *team = aligned_alloc(64, sizeof *team);
     if (team == NULL) return NULL;
-    *team = (Team){.size = 1, .threads = calloc((size_t)size, sizeof(pthread_t))};
+    *team = (Team){.threads = calloc((size_t)size, sizeof(pthread_t))};
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->called, NULL);
-    int started = 1;
-    while (team->threads != NULL && started < size && start_member(team, started) == 0) started++;
-    team->size = started; /* read by the members only once a round has begun */
-    if (started == size) return team;
+    team->size = 1;
+    while (team->threads && team->size < size && start_member(team, team->size) == 0) team->size++;
+    if (team->threads && team->size == size) return team;
     team_destroy(team);
     return NULL;
 }

@@ -1,0 +1,262 @@
+"""Llama files: what is read from them, and every way in which one is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+import torch
+from quantised import random_tensor, tensor_of
+from tiny_llama import TinyLlama, Value, file_bytes
+
+from genkan.engine.load import gguf
+from genkan.engine.load.blocks import dense
+from genkan.engine.load.gguf import GgufFile, GgufTensor
+from genkan.engine.models.llama import LlamaFile, LlamaShape
+from genkan.errors import ModelFileError
+
+MODEL = TinyLlama(heads=6, kv_heads=3, head_dim=32, ffn=96, layers=2)
+SHAPE = LlamaShape(
+    layers=2, hidden=192, heads=6, kv_heads=3, head_dim=32, ffn=96, vocab_size=50, context_length=512,
+    norm_epsilon=float(np.float32(1e-5)), rope_base=10_000.0,
+)  # fmt: skip
+TENSOR = "blk.1.ffn_up.weight"
+
+
+class Read(Protocol):
+    def __call__(
+        self,
+        *,
+        values: Mapping[str, Value] = ...,
+        tensors: Mapping[str, GgufTensor] = ...,
+        without: str = ...,
+    ) -> LlamaFile: ...
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Reads MODEL with other key-values and tensors, and without one of either."""
+
+    def read(
+        *, values: Mapping[str, Value] = {}, tensors: Mapping[str, GgufTensor] = {}, without: str = ""
+    ) -> LlamaFile:
+        its_values = {name: value for name, value in (MODEL.metadata() | dict(values)).items() if name != without}
+        its_tensors = {name: tensor for name, tensor in (MODEL.tensors() | dict(tensors)).items() if name != without}
+        path = tmp_path / "model.gguf"
+        path.write_bytes(file_bytes(its_values, its_tensors))
+        return LlamaFile(gguf.read(path))
+
+    return read
+
+
+def zeros(*shape: int) -> GgufTensor:
+    return tensor_of("F32", shape, np.zeros(shape, dtype=np.float32))
+
+
+# What is read
+
+
+def test_the_shape_is_what_the_file_says(read: Read) -> None:
+    assert read().shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "default"),
+    [
+        ("llama.rope.dimension_count", "head_dim", 32),
+        ("llama.rope.freq_base", "rope_base", 10_000.0),
+        ("llama.rope.scaling.type", "layers", 2),
+    ],
+)
+def test_what_a_file_may_leave_out_has_a_default(read: Read, key: str, field: str, default: float) -> None:
+    assert getattr(read(without=key).shape, field) == default
+
+
+def test_as_many_kv_heads_as_heads_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    model = TinyLlama(heads=3, kv_heads=3)
+    values = {name: value for name, value in model.metadata().items() if not name.endswith("head_count_kv")}
+    (tmp_path / "model.gguf").write_bytes(file_bytes(values, model.tensors()))
+    assert LlamaFile(gguf.read(tmp_path / "model.gguf")).shape.kv_heads == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"llama.rope.dimension_count": 32},
+        {"llama.rope.scaling.type": "none"},
+        {"llama.rope.freq_base": 500_000},
+        {"llama.vocab_size": 50},
+        {"general.name": "an odd one"},
+    ],
+)
+def test_what_fits_is_taken(read: Read, values: dict[str, Value]) -> None:
+    assert read(values=values).shape.hidden == SHAPE.hidden
+
+
+def test_the_head_is_the_embedding_unless_there_is_one(read: Read) -> None:
+    tied = read()
+    assert tied.head.tensor is tied.embedding.tensor
+    own = read(tensors={"output.weight": random_tensor("Q8_0", (50, 192), np.random.default_rng(1))})
+    assert own.head.tensor.kind == "Q8_0"
+    assert own.embedding.tensor.kind == "Q4_1"
+
+
+def test_a_layer_has_its_own_tensors(read: Read) -> None:
+    model = read()
+    for index in range(2):
+        layer, tensors = model.layer(index), model.file.tensors
+        names = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+        rows = [*layer.qkv, layer.out, layer.gate, layer.up, layer.down]
+        assert [each.tensor.name for each in rows] == [f"blk.{index}.{name}.weight" for name in names]
+        assert torch.equal(layer.attention_norm, dense(tensors[f"blk.{index}.attn_norm.weight"]))
+        assert torch.equal(layer.ffn_norm, dense(tensors[f"blk.{index}.ffn_norm.weight"]))
+    assert torch.equal(model.final_norm, dense(model.file.tensors["output_norm.weight"]))
+
+
+def test_queries_and_keys_are_reordered_head_by_head_and_nothing_else(read: Read) -> None:
+    layer = read().layer(0)
+    queries, keys, values = layer.qkv
+    first_head = [*range(0, 32, 2), *range(1, 32, 2)]
+    for rows, num_heads in ((queries, 6), (keys, 3)):
+        assert rows.order is not None
+        assert rows.order.reshape(num_heads, 32).tolist() == [
+            [32 * head + row for row in first_head] for head in range(num_heads)
+        ]
+    assert all(rows.order is None for rows in (values, layer.out, layer.gate, layer.up, layer.down))
+
+
+def test_the_rotary_table_has_the_angles_of_the_paper(read: Read) -> None:
+    cosine, sine = read().rotary_table(300)
+    assert cosine.shape == sine.shape == (300, 16)
+    assert cosine.is_contiguous()
+    assert sine.is_contiguous()
+    angles = np.arange(300)[:, None] * 10_000.0 ** (-np.arange(16) / 16)[None, :]  # arXiv:2104.09864
+    assert np.allclose(cosine.numpy(), np.cos(angles), atol=3e-5)
+    assert np.allclose(sine.numpy(), np.sin(angles), atol=3e-5)
+
+
+def test_the_default_model_is_taken(smollm: GgufFile) -> None:
+    shape = LlamaFile(smollm).shape
+    assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim) == (30, 576, 9, 3, 64)
+    assert (shape.ffn, shape.vocab_size, shape.context_length) == (1536, 49152, 8192)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", [*MODEL.tensors()])
+def test_a_missing_tensor_is_named(read: Read, name: str) -> None:
+    with pytest.raises(ModelFileError, match=rf"lacks .*{name}"):
+        read(without=name)
+
+
+@pytest.mark.parametrize("name", [*MODEL.tensors(), "output.weight"])
+def test_a_tensor_of_another_shape_is_named(read: Read, name: str) -> None:
+    with pytest.raises(ModelFileError, match=rf"{name} is \(50, 64\); the metadata promise"):
+        read(tensors={name: zeros(50, 64)})
+
+
+def test_a_matrix_that_lies_on_its_side_is_an_error(read: Read) -> None:
+    with pytest.raises(ModelFileError, match=rf"{TENSOR} is \(192, 96\); the metadata promise \(96, 192\)"):
+        read(tensors={TENSOR: zeros(192, 96)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["blk.0.attn_q.bias", "blk.2.attn_q.weight", "blk.0.ffn_gate_exps.weight", "blk.0.attn_q_norm.weight", "v.weight"],
+)
+def test_a_tensor_that_no_llama_model_has_is_named(read: Read, name: str) -> None:
+    with pytest.raises(ModelFileError, match=f"no llama model has: {name}"):
+        read(tensors={name: zeros(192)})
+
+
+def test_an_embedding_that_is_a_vector_is_an_error(read: Read) -> None:
+    with pytest.raises(ModelFileError, match=r"token_embd\.weight"):
+        read(tensors={"token_embd.weight": zeros(192)})
+
+
+@pytest.mark.parametrize("scaling", ["linear", "yarn", "llama3"])
+def test_scaled_rotary_embedding_is_refused(read: Read, scaling: str) -> None:
+    with pytest.raises(ModelFileError, match=rf"llama\.rope\.scaling\.type is '{scaling}'"):
+        read(values={"llama.rope.scaling.type": scaling})
+
+
+def test_frequencies_of_its_own_are_refused(read: Read) -> None:
+    with pytest.raises(ModelFileError, match="rope_freqs"):
+        read(tensors={"rope_freqs.weight": zeros(16)})
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma", "", 7])
+def test_another_architecture_is_refused(read: Read, architecture: Value) -> None:
+    with pytest.raises(ModelFileError, match=rf"general\.architecture is {architecture!r}; the engine runs: llama"):
+        read(values={"general.architecture": architecture})
+
+
+def test_a_file_that_names_no_architecture_is_refused(read: Read) -> None:
+    with pytest.raises(ModelFileError, match=r"general\.architecture is None"):
+        read(without="general.architecture")
+
+
+NEEDED = [
+    "llama.block_count",
+    "llama.embedding_length",
+    "llama.attention.head_count",
+    "llama.feed_forward_length",
+    "llama.context_length",
+    "llama.attention.layer_norm_rms_epsilon",
+]
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_a_missing_number_is_named(read: Read, key: str) -> None:
+    with pytest.raises(ModelFileError, match=f"must say {key}, a positive number; it says: None"):
+        read(without=key)
+
+
+@pytest.mark.parametrize("value", [0, -1, "2", 2.5], ids=repr)
+@pytest.mark.parametrize("key", [*NEEDED[:5], "llama.attention.head_count_kv", "llama.rope.dimension_count"])
+def test_a_count_that_is_none_is_an_error(read: Read, key: str, value: Value) -> None:
+    with pytest.raises(ModelFileError, match=f"must say {key}, a positive number; it says: {value!r}"):
+        read(values={key: value})
+
+
+@pytest.mark.parametrize("value", [0, -1.0, "1", float("inf"), float("nan")], ids=repr)
+@pytest.mark.parametrize("key", ["llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base"])
+def test_a_number_that_is_none_is_an_error(read: Read, key: str, value: Value) -> None:
+    with pytest.raises(ModelFileError, match=f"must say {key}, a positive number; it says: {value!r}"):
+        read(values={key: value})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"llama.attention.head_count_kv": 4},
+        {"llama.attention.head_count": 5},
+        {"llama.rope.dimension_count": 16},
+        {"llama.attention.head_count": 192, "llama.attention.head_count_kv": 192},
+        {"llama.attention.head_count": (1 << 31) - 1},
+        {"llama.embedding_length": (1 << 31) - 1},
+    ],
+    ids=["no groups", "no heads", "rotates a part", "heads of 1", "absurd heads", "absurd hidden size"],
+)
+def test_heads_that_do_not_make_the_hidden_size_are_an_error(read: Read, values: dict[str, Value]) -> None:
+    with pytest.raises(ModelFileError, match=r"do not make a hidden size of|must say llama\.rope\.dimension_count"):
+        read(values=values)
+
+
+@pytest.mark.parametrize("ffn", [95, 192, (1 << 31) - 1])
+def test_another_ffn_size_than_the_tensors_have_is_an_error(read: Read, ffn: int) -> None:
+    with pytest.raises(ModelFileError, match=r"ffn_gate\.weight is \(96, 192\); the metadata promise"):
+        read(values={"llama.feed_forward_length": ffn})
+
+
+@pytest.mark.parametrize("layers", [3, 100])
+def test_more_layers_than_there_are_tensors_for_is_an_error(read: Read, layers: int) -> None:
+    with pytest.raises(ModelFileError, match=rf"lacks {9 * (layers - 2)} tensors, such as blk\.2\."):
+        read(values={"llama.block_count": layers})
+
+
+def test_fewer_layers_than_there_are_tensors_for_is_an_error(read: Read) -> None:
+    with pytest.raises(ModelFileError, match=r"no llama model has: blk\.1\."):
+        read(values={"llama.block_count": 1})

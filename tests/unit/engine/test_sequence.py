@@ -1,0 +1,64 @@
+"""What a sequence says of itself."""
+
+from array import array
+
+import pytest
+from running import greedy
+
+from genkan.engine.sampling_params import SamplingParams
+from genkan.engine.sequence import LOCAL_TENANT, PrefixOptions, Sequence
+
+
+def generated(params: SamplingParams, *tokens: int) -> Sequence:
+    """A sequence whose prompt is 7, 8 and whose answer so far is ``tokens``."""
+    sequence = Sequence([7, 8], params)
+    sequence.tokens.extend(tokens)
+    return sequence
+
+
+def test_a_new_sequence_has_its_prompt_and_nothing_else() -> None:
+    sequence = Sequence([7, 8, 9], greedy(5), now_s=3.0)
+    assert sequence.tokens == array("i", [7, 8, 9])
+    assert (sequence.num_prompt, sequence.num_generated, sequence.num_computed, sequence.num_to_compute) == (3, 0, 0, 3)
+    assert (sequence.page, sequence.cached_tokens, sequence.token_at_s) == (None, None, None)
+    assert list(sequence.blocks) == []
+    assert (sequence.tenant, sequence.prefix, sequence.submitted_s) == (LOCAL_TENANT, PrefixOptions(), 3.0)
+
+
+def test_the_prompt_is_copied() -> None:
+    prompt = [7, 8]
+    sequence = Sequence(prompt, greedy(5))
+    sequence.tokens.append(9)
+    assert prompt == [7, 8]
+
+
+def test_tokens_without_kv_are_to_be_computed() -> None:
+    sequence = generated(greedy(5), 1)
+    assert (sequence.num_generated, sequence.num_to_compute) == (1, 3)
+    sequence.num_computed = 2
+    assert sequence.num_to_compute == 1
+
+
+def test_prompt_and_answer_are_bounded() -> None:
+    assert generated(greedy(5), 1, 2).max_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("params", "answer", "reason"),
+    [
+        (greedy(3), [1, 2], None),
+        (greedy(3), [1, 2, 3], "length"),
+        (greedy(1), [1], "length"),
+        (greedy(3, stop_ids=frozenset({2})), [1, 2], "stop"),
+        (greedy(2, stop_ids=frozenset({2})), [1, 2], "stop"),
+        (greedy(3, stop_ids=frozenset({1})), [1, 2], None),  # only the newest can be it
+        (greedy(3, stop_ids=frozenset({2}), ignore_eos=True), [1, 2], None),
+        (greedy(2, stop_ids=frozenset({2}), ignore_eos=True), [1, 2], "length"),
+    ],
+)
+def test_the_newest_token_may_be_the_last(params: SamplingParams, answer: list[int], reason: str | None) -> None:
+    assert generated(params, *answer).finish_reason() == reason
+
+
+def test_two_sequences_are_never_equal() -> None:
+    assert Sequence([1], greedy(1)) != Sequence([1], greedy(1))
