@@ -46,6 +46,7 @@ def watched() -> Generator[Watched, None, None]:
         env={
             "BENTOML_CONFIG_OPTIONS": "services.genkan.traffic.timeout=1 services.genkan_engine.traffic.timeout=1",
             "GENKAN__ENGINE__MAX_WAITING": "2",
+            "GENKAN__ENGINE__MAX_SEQUENCES": "1",
         }
     )
     try:

@@ -96,7 +96,8 @@ class Experiments:
         )
         bound = slot_steps([request.output_tokens for request in requests], batching.SLOTS)
         print(f"continuous / static, were every step equally long: {bound:.2f}")
-        with load.serving(self.runner, self.config) as engine:
+        config = self.config.model_copy(update={"max_sequences": batching.SLOTS})
+        with load.serving(self.runner, config) as engine:
             arms = {
                 "continuous": partial(batching.continuous, engine, requests),
                 "static": partial(batching.static, engine, requests),

@@ -4,7 +4,10 @@ transformers reads the GGUF file with its own loader, into bfloat16. ``generate`
 continuous batching runs in its own manager. Both say when each token came, so they are measured as the engine is.
 """
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +36,7 @@ class Transformers:
         """When each token of each prompt came, by ``generate`` on one batch. The prompts are equally long."""
         times = _TokenTimes()
         ids = torch.tensor(prompts)
-        with torch.inference_mode():
+        with _all_cores(), torch.inference_mode():
             self._model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False, streamer=times
             )
@@ -42,7 +45,7 @@ class Transformers:
     def prefill(self, prompt: list[int]) -> float:
         """Seconds of one forward pass over ``prompt`` that fills a KV cache and gives the last token's logits."""
         began = time.perf_counter()
-        with torch.inference_mode():
+        with _all_cores(), torch.inference_mode():
             self._model(torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
         return time.perf_counter() - began
 
@@ -58,9 +61,10 @@ class Transformers:
             allow_block_sharing=False,  # no two prompts begin alike, so it could only cost
         )
         try:
-            results = self._cb_model.generate_batch(
-                prompts, continuous_batching_config=config, max_new_tokens=new_tokens, record_timestamps=True
-            )
+            with _all_cores():
+                results = self._cb_model.generate_batch(
+                    prompts, continuous_batching_config=config, max_new_tokens=new_tokens, record_timestamps=True
+                )
         except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
             raise CannotRun(str(error)) from error
         times = [list(result.timestamps or ()) for result in results.values()]
@@ -68,6 +72,17 @@ class Transformers:
             errors = {result.error for result in results.values()} - {None}
             raise CannotRun(f"it answered {len(times)} of {len(prompts)} prompts: {errors or 'no error given'}")
         return times
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """torch's threads on every core, as it has them by default; the engine, which has its own, sets one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _TokenTimes:

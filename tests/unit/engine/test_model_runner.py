@@ -104,11 +104,19 @@ def test_exact_is_float32_and_fast_is_bfloat16_where_the_processor_has_it(path: 
     assert fast.num_blocks == (2 if fast.bf16 else 1) * exact.num_blocks
 
 
-def test_torch_has_as_many_threads_as_are_configured(path: Path) -> None:
-    runner(path, threads=1)
-    assert torch.get_num_threads() == 1
-    runner(path)
+def test_torch_has_as_many_threads_as_are_configured_where_it_does_the_work(path: Path) -> None:
+    for threads in (1, 2):
+        runner(path, kernels="torch", threads=threads)
+        assert torch.get_num_threads() == threads
+    runner(path, kernels="torch")
     assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+
+
+def test_beside_the_c_kernels_torch_has_one_thread(path: Path) -> None:
+    compiled_kernels()
+    torch.set_num_threads(2)
+    runner(path, threads=3)
+    assert torch.get_num_threads() == 1
 
 
 def test_the_window_is_the_models_own_unless_a_shorter_one_is_set(path: Path) -> None:

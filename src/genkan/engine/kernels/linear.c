@@ -156,9 +156,15 @@ static void multiply(Input in, int rows, const uint8_t *w0, const uint8_t *w1, i
         (in.bf16 ? multiply_bf16 : multiply_f32)(rows, w0, w1, k, x, stride, sums);
 }
 
+/* Rows to multiply at once. A last handful would leave the multipliers waiting for each other, so all get as many. */
+static int balanced(int rows) {
+    int blocks = (rows + MICRO_ROWS - 1) / MICRO_ROWS;
+    return (rows + blocks - 1) / blocks;
+}
+
 static void tile_sums(const Linear *w, Input in, int pair, int first, int rows, LinearScratch *scratch) {
     int64_t bytes = panel_bytes(w->kind, w->inputs), element = in.bf16 ? 2 : 4;
-    int most = in.amx ? AMX_ROWS : MICRO_ROWS;
+    int most = in.amx ? AMX_ROWS : balanced(rows);
     const uint8_t *panel = w->data + 2 * pair * bytes;
     memset(scratch->sums, 0, (size_t)rows * sizeof scratch->sums[0]);
     for (int k = 0; k < w->inputs; k += BLOCK_K) {

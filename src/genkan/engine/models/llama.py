@@ -18,6 +18,7 @@ from genkan.engine.load.gguf import GgufFile, GgufTensor
 from genkan.errors import ModelFileError
 
 ARCHITECTURE = "llama"
+MAX_CONTEXT = 1 << 24  # tokens; a file that promises more is damaged
 _LAYER_PARTS = (
     "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down",
 )  # fmt: skip
@@ -105,8 +106,10 @@ class LlamaFile:
         return angles.cos(), angles.sin()
 
     def _check_tensors(self) -> None:
-        expected = _expected_shapes(self.shape)
         tensors = self.file.tensors
+        if self.shape.layers > len(tensors):  # before there is a list of all that they should have
+            raise ModelFileError(f"the model file promises {self.shape.layers} layers and has {len(tensors)} tensors")
+        expected = _expected_shapes(self.shape)
         if "rope_freqs.weight" in tensors:
             raise ModelFileError("the model scales its rotary embedding (rope_freqs), which the engine does not do yet")
         if missing := [name for name in expected if name not in tensors and name != "output.weight"]:
@@ -140,7 +143,7 @@ def _shape(file: GgufFile) -> LlamaShape:
         head_dim=head_dim,
         ffn=read.count("llama.feed_forward_length"),
         vocab_size=embedding.shape[0],
-        context_length=read.count("llama.context_length"),
+        context_length=read.count("llama.context_length", most=MAX_CONTEXT),
         norm_epsilon=read.number("llama.attention.layer_norm_rms_epsilon"),
         rope_base=read.number("llama.rope.freq_base", default=10_000.0),
     )
@@ -180,14 +183,14 @@ class _Metadata:
         if given != wanted:
             raise ModelFileError(f"the model's {name} is {given!r}; the engine runs: {wanted}")
 
-    def count(self, name: str, *, default: int | None = None) -> int:
+    def count(self, name: str, *, default: int | None = None, most: int = (1 << 31) - 1) -> int:
         value = self._values.get(name, default)
-        if type(value) is not int or not 0 < value < 1 << 31:
-            raise ModelFileError(f"the model file must say {name}, a positive number; it says: {value!r}")
+        if type(value) is not int or not 0 < value <= most:
+            raise ModelFileError(f"the model file must say {name}, a number from 1 to {most}; it says: {value!r}")
         return value
 
     def number(self, name: str, *, default: float | None = None) -> float:
         value = self._values.get(name, default)
-        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise ModelFileError(f"the model file must say {name}, a positive number; it says: {value!r}")
         return float(value)
