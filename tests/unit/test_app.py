@@ -17,6 +17,19 @@ CONFIG = Config.model_validate(
 )
 
 
+def test_a_loaded_engine_has_torch_and_not_transformers() -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from genkan.app import EngineProcess\n"
+        "from genkan.config import load\n"
+        "model = EngineProcess(load(pathlib.Path('configs/local.yaml')))._load()\n"
+        "model.stop()\n"
+        "print(sorted({'torch', 'transformers', 'gguf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "['torch']\n"
+
+
 def test_building_the_gateway_loads_neither_torch_nor_transformers() -> None:
     code = (
         "import sys, pathlib\n"

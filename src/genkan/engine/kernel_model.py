@@ -12,6 +12,7 @@ from genkan.engine.linear import PANEL_ROWS, PackedLinear, aligned_zeros, can_pa
 from genkan.engine.models.llama import LlamaFile, LlamaLayer, Rows
 
 MAX_HEAD_DIM = 256
+MAX_LAYERS = 500  # a step has eight phases a layer, and the threads can count 4,096
 
 
 class KernelModel:
@@ -118,6 +119,7 @@ def fits_kernels(model: LlamaFile) -> bool:
     return (
         shape.head_dim % PANEL_ROWS == 0
         and shape.head_dim <= MAX_HEAD_DIM
+        and shape.layers <= MAX_LAYERS
         and shape.ffn % PANEL_ROWS == 0
         and all(map(can_pack, products))
     )

@@ -13,10 +13,11 @@ Item = Token | Exception
 class TokenStream:
     """One sequence's tokens, for one reader. Everything but ``loop`` belongs to the loop's thread."""
 
-    __slots__ = ("_items", "_limit", "_on_overflow", "loop", "sequence")
+    __slots__ = ("_items", "_limit", "_cancel", "loop", "sequence")
 
-    def __init__(self, sequence: Sequence, limit: int, on_overflow: Callable[["TokenStream"], None]) -> None:
-        """``on_overflow`` is called, once, when ``limit`` tokens wait unread; the reader gets ReaderTooSlow after them.
+    def __init__(self, sequence: Sequence, limit: int, cancel: Callable[["TokenStream"], None]) -> None:
+        """``cancel`` is called, from any thread, when one more than ``limit`` tokens would wait unread; the reader gets
+        ReaderTooSlow after them.
 
         To be made in the reader's event loop.
         """
@@ -24,7 +25,7 @@ class TokenStream:
         self.loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Item] = asyncio.Queue()
         self._limit: int | None = limit
-        self._on_overflow = on_overflow
+        self._cancel = cancel
 
     async def next(self) -> Token:
         """The next token. Raises what ended the stream instead."""
@@ -41,19 +42,24 @@ class TokenStream:
             return
         self._items.put_nowait(ReaderTooSlow(self._limit))
         self._limit = None
-        self._on_overflow(self)
+        self._cancel(self)
+
+    def abandon(self) -> None:
+        """Nobody can read it any more: its sequence is cancelled. From any thread."""
+        self._cancel(self)
 
 
 def deliver(items: Iterable[tuple[TokenStream, Item]]) -> None:
-    """Hand each stream its item, waking each event loop once. From any thread. Closed loops are passed over."""
+    """Hand each stream its item, waking each event loop once. From any thread. Streams of a closed loop are abandoned."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[TokenStream, Item]]] = defaultdict(list)
     for stream, item in items:
         by_loop[stream.loop].append((stream, item))
     for loop, its_items in by_loop.items():
         try:
             loop.call_soon_threadsafe(_put_all, its_items)
-        except RuntimeError:  # closed: its readers are gone
-            continue
+        except RuntimeError:  # closed, and its readers gone
+            for stream, _ in its_items:
+                stream.abandon()
 
 
 def _put_all(items: list[tuple[TokenStream, Item]]) -> None:

@@ -91,11 +91,12 @@ async def test_a_loop_is_woken_once_for_all_its_streams(
     assert len(wake_ups) == 1
 
 
-async def test_a_closed_loop_is_passed_over(overflows: list[TokenStream]) -> None:
+async def test_streams_of_a_closed_loop_are_cancelled_and_the_others_served(overflows: list[TokenStream]) -> None:
     async def made() -> TokenStream:
         return stream_of(overflows)
 
     gone = await asyncio.to_thread(lambda: asyncio.run(made()))
     here = stream_of(overflows)
-    deliver([(gone, token(1)), (here, token(2)), (gone, token(3))])
+    deliver([(gone, token(1)), (here, token(2))])
     assert await here.next() == token(2)
+    assert overflows == [gone]

@@ -42,7 +42,7 @@ void team_next(Member *member, int total) {
 }
 
 /* Phases are numbered on through all rounds, so that no late thread takes those of another round for its own. */
-static uint64_t first_phase(uint32_t round) { return (uint64_t)round * MAX_PHASES; }
+static uint64_t first_phase(uint32_t round) { return (uint64_t)(round % ROUNDS) * MAX_PHASES; }
 
 /* The round is the newest, which may not be the one after `last`: then the others did without this thread. */
 static uint32_t wait_for_round(Team *team, uint32_t last, Job *job, void **work) {

@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { MAX_PHASES = 1 << 12, MAX_TILES = 1 << 20 }; /* of one step; of one phase */
+enum { MAX_PHASES = 1 << 12, MAX_TILES = 1 << 24, ROUNDS = 1 << 28 }; /* of a step; of a phase; then counted anew */
 
 typedef struct Team Team;
 
