@@ -234,7 +234,11 @@ class PrefixCache:
     def snapshot(self, now_s: float, max_nodes: int = 2000) -> dict[str, Any]:
         """The trees as plain dicts and lists, for people to look at; `prefix_snapshot.draw` says what a node is."""
         statistics = self.statistics()
-        rates = {"hit_rate": statistics.hit_rate, "token_hit_rate": statistics.token_hit_rate}
+        rates = {
+            "misses": statistics.queries - statistics.hits,
+            "hit_rate": statistics.hit_rate,
+            "token_hit_rate": statistics.token_hit_rate,
+        }
         roots = self._tree.roots.values()
         namespaces, truncated = draw(roots, block_size=self.block_size, now_s=now_s, max_nodes=max_nodes)
         return {

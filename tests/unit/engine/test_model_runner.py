@@ -74,7 +74,7 @@ def test_without_a_compiler_auto_takes_torch_and_says_so(
     monkeypatch.setenv("GENKAN_CACHE_DIR", str(tmp_path / "cache"))
     loaded = runner(path)
     assert loaded.kernels == "torch"
-    assert any("cannot be built" in record.getMessage() for record in caplog.records)
+    assert any("torch does their work" in record.getMessage() for record in caplog.records)
     assert logits(loaded, token_ids(20)).isfinite().all()
 
 

@@ -45,6 +45,7 @@ def test_an_empty_cache() -> None:
             "hits": 0,
             "prompt_tokens": 0,
             "cached_tokens": 0,
+            "misses": 0,
             "hit_rate": 0.0,
             "token_hit_rate": 0.0,
         },

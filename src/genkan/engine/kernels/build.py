@@ -15,7 +15,7 @@ from pathlib import Path
 
 _SOURCES = Path(__file__).parent
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-Wall")
-_NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl"})  # as Linux spells them
+_NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl"})
 _LIBRARIES = ("-lpthread", "-lm")
 _COMPILE_TIMEOUT_S = 300
 _log = logging.getLogger("genkan.engine")
@@ -31,7 +31,7 @@ def built() -> Path | None:
 
     They are for x86-64 with AVX-512. The compiler is ``$CC`` or ``cc``. Cost: 4 s the first time, then 10 ms.
     """
-    if missing := _NEEDED - set(_processor().decode("utf-8", "replace").split()):
+    if missing := missing_instructions():
         _log.warning("the engine's C kernels need a processor with %s; torch does their work, slower", sorted(missing))
         return None
     compiler = shlex.split(os.environ.get("CC") or "cc")
@@ -44,6 +44,11 @@ def built() -> Path | None:
         _log.warning("the engine's C kernels cannot be built, torch does their work, slower: %s %s", error, said)
         return None
     return path
+
+
+def missing_instructions() -> frozenset[str]:
+    """What the kernels need and this processor does not have, as Linux spells it."""
+    return _NEEDED - set(_processor().decode("utf-8", "replace").split())
 
 
 def _fingerprint(compiler: list[str]) -> str:

@@ -23,7 +23,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sources that compile in no time."""
+    """Sources that compile in no time, for any processor."""
+    monkeypatch.setattr(build, "_NEEDED", frozenset())
     directory = tmp_path / "sources"
     directory.mkdir()
     (directory / "answer.c").write_text(SOURCE)
@@ -114,6 +115,16 @@ def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, capl
     assert build.built() is None
     assert "cannot be built" in warning(caplog)
     assert "/nonexistent" in warning(caplog)
+
+
+def test_a_processor_without_the_instructions_gets_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(build, "_NEEDED", frozenset({"avx512f", "avx512bw"}))
+    monkeypatch.setattr(build, "_processor", lambda: b"flags\t\t: fpu sse2 avx512f\nmodel name\t: A Processor")
+    assert build.missing_instructions() == {"avx512bw"}
+    assert build.built() is None
+    assert "need a processor with ['avx512bw']" in warning(caplog)
 
 
 def test_a_compiler_that_fails_gives_none_and_the_log_has_its_words(
