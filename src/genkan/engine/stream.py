@@ -13,7 +13,7 @@ Item = Token | Exception
 class TokenStream:
     """One sequence's tokens, for one reader. Everything but ``loop`` belongs to the loop's thread."""
 
-    __slots__ = ("_items", "_limit", "_cancel", "loop", "sequence")
+    __slots__ = ("_cancel", "_items", "_limit", "loop", "sequence")
 
     def __init__(self, sequence: Sequence, limit: int, cancel: Callable[["TokenStream"], None]) -> None:
         """``cancel`` is called, from any thread, when one more than ``limit`` tokens would wait unread; the reader gets
@@ -50,7 +50,7 @@ class TokenStream:
 
 
 def deliver(items: Iterable[tuple[TokenStream, Item]]) -> None:
-    """Hand each stream its item, waking each event loop once. From any thread. Streams of a closed loop are abandoned."""
+    """Hand each stream its item, waking each event loop once. From any thread. A closed loop's streams are abandoned."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[TokenStream, Item]]] = defaultdict(list)
     for stream, item in items:
         by_loop[stream.loop].append((stream, item))
