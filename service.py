@@ -16,6 +16,8 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
 from genkan import bad_http
 from genkan.app import EngineProcess, GatewayProcess
 from genkan.config import PATH_VARIABLE, config_path, load
+from genkan.engine.kernels.build import check_kernels
+from genkan.engine.kv_memory import check_memory
 from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
@@ -52,10 +54,12 @@ class Engine(Worker):
 
     @bentoml.on_deployment
     @staticmethod
-    def check_model_file() -> None:
+    def check_what_it_needs() -> None:
         """Runs once, before any worker starts."""
         try:
             check_window(config.engine, locate(config.engine.model))
+            check_memory(config.engine)
+            check_kernels(config.engine.kernels)
         except (ConfigError, ModelFileError) as error:
             sys.exit(f"genkan: {error}")
 

@@ -214,7 +214,8 @@ def _index(place: list[Any], part: str, variable: str) -> int:
 def _explained(error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    problem = first["msg"][0].lower() + first["msg"][1:]
+    message = first["msg"].removeprefix("Value error, ")
+    problem = message[0].lower() + message[1:]
     if first["type"] == "extra_forbidden":
         problem = f"unknown key; allowed: {', '.join(_allowed_keys(first['loc'][:-1]))}"
     elif first["type"] != "missing":

@@ -72,6 +72,11 @@ def test_a_merge_key_is_no_duplicate(tmp_path: Path) -> None:
     assert loaded(tmp_path, text).models[0].owned_by == "b"
 
 
+@pytest.mark.parametrize("written", ["off", "'off'", "false"])
+def test_preemption_can_be_off_as_yaml_reads_it(tmp_path: Path, written: str) -> None:
+    assert loaded(tmp_path, SMALL + f"engine: {{preemption: {written}}}").engine.preemption == "off"
+
+
 def test_a_step_may_hold_just_one_token_of_each_sequence(tmp_path: Path) -> None:
     engine = loaded(tmp_path, SMALL + "engine: {max_sequences: 32, max_batched_tokens: 32}").engine
     assert (engine.max_sequences, engine.max_batched_tokens) == (32, 32)
@@ -278,14 +283,13 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         # what does not fit together
         (
             "engine: {max_sequences: 600}",
-            "engine",
-            "max_batched_tokens must be at least max_sequences, 600, as each running sequence takes a token of a step; "
-            "given: 512",
+            "engine.max_batched_tokens",
+            "must be at least max_sequences, 600, as each takes a token of a step; given: 512",
         ),
         (
             "engine: {max_sequences: 33, max_batched_tokens: 32}",
-            "engine",
-            "max_batched_tokens must be at least max_sequences, 33",
+            "engine.max_batched_tokens",
+            "must be at least max_sequences, 33",
         ),
         (
             "models: [{name: m, upstream: e, defaults: {temperature: 2.1}}]",

@@ -1,8 +1,8 @@
 """The engine's settings, in the words of the field."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Profile = Literal["fast", "exact"]
 Kernels = Literal["auto", "c", "torch"]
@@ -50,7 +50,11 @@ class EngineConfig(BaseModel):
         default=256, ge=0, le=100_000, description="Requests that wait for the engine before new ones get a 503."
     )
     max_batched_tokens: int = Field(
-        default=512, ge=16, le=65_536, description="Tokens computed in one step, of decodes and prompt chunks together."
+        default=512,
+        ge=16,
+        le=65_536,
+        validate_default=True,
+        description="Tokens computed in one step, of decodes and prompt chunks together; at least max_sequences.",
     )
     chunked_prefill: bool = Field(
         default=True,
@@ -76,11 +80,17 @@ class EngineConfig(BaseModel):
         default=1024, ge=16, description="Tokens that wait for a slow reader before its request is cancelled."
     )
 
-    @model_validator(mode="after")
-    def _check_budget(self) -> Self:
-        if self.max_batched_tokens < self.max_sequences:
+    @field_validator("max_batched_tokens")
+    @classmethod
+    def _holds_every_sequence(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("max_sequences", 0)  # not there when it is wrong itself
+        if value < least:
             raise ValueError(
-                f"max_batched_tokens must be at least max_sequences, {self.max_sequences}, as each running sequence "
-                f"takes a token of a step; given: {self.max_batched_tokens}"
+                f"must be at least max_sequences, {least}, as each running sequence takes a token of a step"
             )
-        return self
+        return value
+
+    @field_validator("preemption", mode="before")
+    @classmethod
+    def _off_is_no_truth_value(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads a bare off as false

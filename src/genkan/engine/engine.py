@@ -209,8 +209,10 @@ class Engine:
             _log.exception("the engine is broken")
             with self._changed:
                 self._closed = "The engine is broken; the server's log says why."
+            self._fail_all()
             self._on_broken()
-        self._fail_all()
+        else:
+            self._fail_all()
 
     def _take_inbox(self) -> bool:
         """Wait until there is something to do, and take what callers left; False once the engine is to end."""

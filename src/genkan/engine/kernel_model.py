@@ -36,7 +36,8 @@ class KernelModel:
         if not workspace:
             raise MemoryError(f"the engine's {threads} compute threads cannot be started")
         self._workspace = workspace
-        weakref.finalize(self, library.workspace_destroy, workspace)
+        # Not at exit: another thread may be in a step then, and the memory goes with the process anyway.
+        weakref.finalize(self, library.workspace_destroy, workspace).atexit = False
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """See Forward. Raises MemoryError, and then nothing was computed."""

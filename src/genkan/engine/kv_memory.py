@@ -3,20 +3,34 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genkan.engine.config import EngineConfig
-from genkan.engine.models.llama import LlamaShape
+from genkan.errors import ConfigError
+
+if TYPE_CHECKING:  # it brings torch in, which a check at start-up does without
+    from genkan.engine.models.llama import LlamaShape
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _log = logging.getLogger("genkan.engine")
 
 
-def token_bytes(shape: LlamaShape, *, bf16: bool) -> int:
+def check_memory(config: EngineConfig) -> None:
+    """Raises ConfigError when there is not as much memory as ``kv_memory_bytes`` asks for."""
+    usable = usable_memory_bytes()
+    if (config.kv_memory_bytes or 0) > usable:
+        raise ConfigError(
+            "engine.kv_memory_bytes",
+            f"must be less than the memory that the process may use, {usable}; given: {config.kv_memory_bytes}",
+        )
+
+
+def token_bytes(shape: "LlamaShape", *, bf16: bool) -> int:
     """Memory of one token's keys and values, in all layers."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * (2 if bf16 else 4)
 
 
-def num_blocks(config: EngineConfig, shape: LlamaShape, window: int, *, bf16: bool) -> int:
+def num_blocks(config: EngineConfig, shape: "LlamaShape", window: int, *, bf16: bool) -> int:
     """KV blocks that the configured memory holds, at least one.
 
     Says so when a single sequence cannot have the whole ``window``, in tokens.

@@ -81,12 +81,21 @@ def _kernels(config: EngineConfig, model: LlamaFile) -> ctypes.CDLL | None:
     """The compiled kernels, or None where torch is to do the work. Raises ModelFileError when only they will do."""
     if config.kernels == "torch":
         return None
-    path = build.built() if fits_kernels(model) else None
-    if path is not None:
-        return library.load(path)
+    compiled = _loaded_library() if fits_kernels(model) else None
+    if compiled is not None:
+        return compiled
     if config.kernels == "c":
         raise ModelFileError("engine.kernels is c, and there are none for this machine and this model")
     return None
+
+
+def _loaded_library() -> ctypes.CDLL | None:
+    path = build.built()
+    try:
+        return None if path is None else library.load(path)
+    except (OSError, AttributeError) as error:  # damaged, or where nothing may be executed
+        _log.warning("the engine's C kernels %s cannot be loaded, torch does their work, slower: %s", path, error)
+        return None
 
 
 def _max_model_len(config: EngineConfig, model: LlamaFile) -> int:

@@ -2,7 +2,8 @@
 
 There is no prefill phase and no decode phase (vLLM V1). Every running sequence has tokens without KV: one while it
 decodes, many after it was admitted. A step hands out a budget of tokens: first to the decodes, then to prompts already
-begun, oldest first, then to sequences that wait. A long prompt so takes several steps, a chunk in each.
+begun, oldest first and an equal share for each tenant that has prompts, then to sequences that wait. A long prompt so
+takes several steps, a chunk in each.
 
 Blocks are taken as sequences grow. When none is free, unused pages of the prefix cache are evicted; when there are
 none, the youngest running sequence is preempted: its computed pages stay in the prefix cache while there is room, it
@@ -110,9 +111,24 @@ class Scheduler:
         prompts = [sequence for sequence in self.running if sequence.num_to_compute > 1]
         for sequence in decodes:
             self._continue(step, sequence, min(1, step.budget), now_s)
-        step.prompt_budget = self._pace.chunk_limit(len(decodes), step.budget)
+        step.prompt_budget = step.budget
+        if self._limits.chunked_prefill:
+            step.prompt_budget = self._pace.chunk_limit(len(decodes), step.budget)
+        share = self._prompt_share(step, prompts)
+        left = dict.fromkeys((sequence.tenant for sequence in prompts), share)
         for sequence in prompts:
-            self._continue(step, sequence, self._chunk(step, sequence.num_to_compute), now_s)
+            count = min(self._chunk(step, sequence.num_to_compute), left[sequence.tenant])
+            left[sequence.tenant] -= count
+            self._continue(step, sequence, count, now_s)
+
+    def _prompt_share(self, step: "_Step", prompts: list[Sequence]) -> int:
+        """What one tenant's begun prompts may take of the step, so that others' prompts are computed beside them."""
+        tenants = {sequence.tenant for sequence in prompts}
+        if len(self.running) < self._limits.max_sequences:
+            tenants |= self.waiting.tenants()
+        if not self._limits.chunked_prefill or len(tenants) < 2:
+            return sum(sequence.num_to_compute for sequence in prompts)
+        return max(step.prompt_budget // len(tenants), 1)
 
     def _continue(self, step: "_Step", sequence: Sequence, count: int, now_s: float) -> None:
         """Schedule ``count`` tokens, preempting the youngest for their blocks, which may be this one."""

@@ -50,7 +50,7 @@ class TokenStream:
 
 
 def deliver(items: Iterable[tuple[TokenStream, Item]]) -> None:
-    """Hand each stream its item, waking each event loop once. From any thread. A closed loop's streams are abandoned."""
+    """Hand each stream its item, waking each event loop once; from any thread. Closed loops' streams are abandoned."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[TokenStream, Item]]] = defaultdict(list)
     for stream, item in items:
         by_loop[stream.loop].append((stream, item))

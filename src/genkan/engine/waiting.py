@@ -56,6 +56,10 @@ class WaitingLine:
         """Count computed tokens for a tenant that waits or runs."""
         self._tenant(tenant).tokens_served += tokens
 
+    def tenants(self) -> set[str]:
+        """Those that have sequences here."""
+        return {name for name, tenant in self._tenants.items() if len(tenant)}
+
     def candidates(self, cached_pages: Callable[[Sequence], int]) -> Iterator[Iterator[Sequence]]:
         """For each tenant with waiting sequences, the least served first: its sequences, best first.
 

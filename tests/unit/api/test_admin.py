@@ -168,3 +168,31 @@ async def test_the_page_puts_nothing_of_the_cache_in_as_markup() -> None:
     text = (await page()).body.decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", text)
     assert not re.search(r"""\son[a-z]+=["']""", text)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"host", b"evil.example"),
+        (b"host", b"evil.example:3000"),
+        (b"host", b"10.0.0.7:3000"),
+        (b"host", b"localhost.evil.example"),
+        (b"host", b"[::1"),
+        (b"origin", b"https://evil.example"),
+        (b"origin", b"null"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_page_of_another_site_gets_nothing_and_drops_nothing(method: str, header: tuple[bytes, bytes]) -> None:
+    model = OnePerTenant("local")
+    client = await AsgiClient(gateway(model)).request(method, "/p?tenant=local", headers=[header])
+    assert client.status == 401
+    assert header[0].decode() in client.error["message"]
+    assert model.tenants == ["local"]
+
+
+@pytest.mark.parametrize("host", [b"localhost:3000", b"127.0.0.1:3000", b"[::1]:3000", b"LOCALHOST", b"127.0.0.2"])
+async def test_this_machine_may_use_any_of_its_own_names(host: bytes) -> None:
+    headers = [(b"host", host), (b"origin", b"http://" + host)]
+    assert (await AsgiClient(gateway()).request("GET", "/p", headers=headers)).status == 200

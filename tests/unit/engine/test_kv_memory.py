@@ -9,8 +9,9 @@ import pytest
 
 from genkan.engine import kv_memory
 from genkan.engine.config import EngineConfig
-from genkan.engine.kv_memory import num_blocks, token_bytes, usable_memory_bytes
+from genkan.engine.kv_memory import check_memory, num_blocks, token_bytes, usable_memory_bytes
 from genkan.engine.models.llama import LlamaShape
+from genkan.errors import ConfigError
 
 MB = 1 << 20
 SHAPE = LlamaShape(
@@ -92,3 +93,10 @@ def test_a_limit_that_is_none_does_not_count(limits: tuple[Path, Path], text: st
     machine = usable_memory_bytes()
     limits[0].write_text(text)
     assert usable_memory_bytes() == machine
+
+
+def test_more_memory_than_there_is_stops_the_start() -> None:
+    check_memory(EngineConfig())
+    check_memory(EngineConfig(kv_memory_bytes=usable_memory_bytes()))
+    with pytest.raises(ConfigError, match=rf"engine\.kv_memory_bytes: must be less than .*given: {1 << 60}"):
+        check_memory(EngineConfig(kv_memory_bytes=1 << 60))

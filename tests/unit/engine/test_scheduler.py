@@ -134,13 +134,37 @@ def test_no_more_sequences_run_than_are_allowed() -> None:
 
 def test_prompt_chunks_keep_the_pace() -> None:
     r = rig(budget=64, slowdown=2.0)
-    r.pace.observe(1.0, num_decodes=1, prompt_tokens=0)
-    r.pace.observe(3.2, num_decodes=0, prompt_tokens=64)  # 20 tokens in the time of a decode: 16, rounded
+    for _ in range(100):
+        r.pace.observe(1.0, num_decodes=1, prompt_tokens=0)
+        r.pace.observe(3.5, num_decodes=1, prompt_tokens=90)  # 36 tokens in the time of a decode: 32, rounded
     decode = r.submit(prompt(1))
     r.step()
-    long, late = r.submit(prompt(30, 100)), r.submit(prompt(9, 200))
-    assert r.step() == [(decode, 1), (long, 16)]
-    assert r.step() == [(decode, 1), (long, 14), (late, 2)]
+    long, late = r.submit(prompt(50, 100)), r.submit(prompt(9, 200))
+    assert r.step() == [(decode, 1), (long, 32)]
+    assert r.step() == [(decode, 1), (long, 18), (late, 9)]
+
+
+def test_a_long_prompt_of_one_tenant_does_not_hold_up_another() -> None:
+    r = rig(budget=8)
+    long = r.submit(prompt(60), tenant="a")
+    assert r.step() == [(long, 8)]
+    short = r.submit(prompt(3, 100), tenant="b", max_tokens=1)
+    assert r.step() == [(long, 4), (short, 3)]
+    assert r.step() == [(long, 8)]
+
+
+def test_two_tenants_share_the_prompt_budget() -> None:
+    r = rig(budget=8)
+    first, second = r.submit(prompt(40), tenant="a"), r.submit(prompt(40, 100), tenant="b")
+    assert r.step() == [(first, 8)]
+    assert r.step() == [(first, 4), (second, 4)]
+    assert r.step() == [(first, 4), (second, 4)]
+
+
+def test_a_long_prompt_goes_before_later_ones_of_its_own_tenant() -> None:
+    r = rig(budget=8)
+    long, short = r.submit(prompt(20)), r.submit(prompt(3, 100))
+    assert [r.step() for _ in range(3)] == [[(long, 8)], [(long, 8)], [(long, 4), (short, 3)]]
 
 
 def test_an_empty_plan_means_that_nothing_is_left() -> None:

@@ -7,6 +7,7 @@
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__AMX_BF16__) && defined(__AMX_TILE__)
 
+#include <errno.h>
 #include <immintrin.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -134,7 +135,9 @@ static int tried(void) {
     pid_t child = fork();
     if (child == 0) _exit(may_use() && is_right(1) && is_right(16) && is_right(23) && is_right(32) ? 0 : 1);
     int status = 1;
-    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    pid_t ended;
+    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR) continue;
+    return child > 0 && ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 int amx_works(void) {

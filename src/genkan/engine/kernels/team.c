@@ -85,10 +85,17 @@ static uint32_t begin_round(Team *team, Job job, void *work) {
     return round;
 }
 
+/* Close the round: the number of no phase, so that whoever is late finds no tile, however it counts. */
+static void end_round(Team *team, uint32_t round) {
+    uint64_t beyond = first_phase(round) + MAX_PHASES - 1;
+    atomic_store_explicit(&team->taken, beyond * MAX_TILES, memory_order_release);
+}
+
 void team_run(Team *team, Job job, void *work) {
-    Member caller = {.team = team, .thread = 0};
-    caller.phase = first_phase(begin_round(team, job, work));
+    uint32_t round = begin_round(team, job, work);
+    Member caller = {.team = team, .phase = first_phase(round), .thread = 0};
     job(work, &caller);
+    end_round(team, round);
 }
 
 void team_destroy(Team *team) {

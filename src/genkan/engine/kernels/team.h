@@ -44,8 +44,9 @@ struct Team {
 Team *team_create(int size);
 void team_destroy(Team *team);
 
-/* Run `job` on the team, the caller being thread 0, and return when all its phases are over. A thread that was late may
- * then still be on its way through; it gets no tile any more, but it may look at `work`, which is to stay readable. */
+/* Run `job` on the team, the caller being thread 0, and return when all its phases are over; there are fewer than
+ * MAX_PHASES. A thread that was late may then still be on its way through, and for as long as it takes: it gets no tile
+ * any more, but it looks at `work` to count tiles, so that is to stay readable, though it may change. */
 void team_run(Team *team, Job job, void *work);
 
 /* A tile of this phase, from 0 to `total` - 1, for this thread alone, or -1 when all are taken. */

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from genkan.engine.kernels import build
+from genkan.errors import ConfigError
 
 SOURCE = "int answer(void) { return 42; }\n"
 
@@ -95,11 +96,30 @@ def test_another_header_has_another_name(sources: Path) -> None:
     assert build.built() != first
 
 
-def test_another_compiler_has_another_name(compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("compiler")
+def test_what_was_compiled_is_used_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     first = build.built()
-    other = script(tmp_path / "other", f'[ "$1" = --version ] && echo other 1.0 && exit\nexec "{compiler}" "$@"')
-    monkeypatch.setenv("CC", str(other))
-    assert build.built() not in (first, None)
+    monkeypatch.setenv("CC", "/nonexistent")
+    assert build.built() == first is not None
+
+
+def test_without_a_home_directory_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("GENKAN_CACHE_DIR")
+    monkeypatch.setattr(Path, "home", nobody)
+    assert build.built() is None
+    assert "home directory" in warning(caplog)
+
+
+def test_kernels_that_must_be_and_cannot_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "/nonexistent")
+    build.check_kernels("auto")
+    with pytest.raises(ConfigError, match=r"engine\.kernels: c needs a C compiler"):
+        build.check_kernels("c")
 
 
 def test_the_compiler_may_have_arguments(compiler: str, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
