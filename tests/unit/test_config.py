@@ -284,7 +284,7 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         (
             "engine: {max_sequences: 600}",
             "engine.max_batched_tokens",
-            "must be at least max_sequences, 600, as each takes a token of a step; given: 512",
+            "must be at least max_sequences, 600, as each running sequence takes a token of a step; given: 512",
         ),
         (
             "engine: {max_sequences: 33, max_batched_tokens: 32}",
