@@ -1,8 +1,8 @@
 /* One forward pass of a llama: token ids to logits, every layer, on a team of threads.
  *
  * A batch is a list of sequences, each with the new tokens it computes now (one while it decodes, a chunk of its prompt
- * before) and the table of its KV tiles. The whole step is one call, so nothing between layers costs more than a
- * barrier.
+ * before) and the table of its KV tiles. The whole step is one call, so between layers there is nothing to
+ * pay for but waiting for the last tile.
  */
 #include <math.h>
 #include <stdlib.h>
