@@ -86,6 +86,14 @@ bench-engine: $(VENV)/.bench ## decode, prefill and cold start against transform
 bench-prefix: $(VENV)/.bench ## the prefix cache and the scheduler, with and without; plots in bench/out (ARGS=--quick)
 	@$(BIN)/python -m genkan.bench.prefix $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: setup ## what the gateway costs, against a raw proxy and an empty route (ARGS=--quick, ARGS=--profile)
+	@$(BIN)/python -m genkan.bench.gateway $(ARGS)
+
+.PHONY: soak
+soak: setup ## 200,000 requests, and whether the gateway's memory stays flat (ARGS="--requests N")
+	@$(BIN)/python -m genkan.bench.soak $(ARGS)
+
 $(VENV)/.bench: $(LOCKS)/bench.lock | $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/bench.lock
 	touch $@

@@ -76,13 +76,14 @@ class Engine(Worker):
 class Gateway(Worker):
     """The OpenAI-compatible face."""
 
-    engine = bentoml.depends(Engine)
+    if config.engine_upstream is not None:
+        engine = bentoml.depends(Engine)
 
     def __init__(self) -> None:
         end_with_parent()
         bad_http.answer_in_openai_shape()
         logging.configure(config.telemetry)
-        self.process = GatewayProcess(config, socket_path(Engine))
+        self.process = GatewayProcess(config, socket_path(Engine) if config.engine_upstream is not None else None)
 
     @bentoml.api(route="/call")
     async def complete(

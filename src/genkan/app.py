@@ -4,9 +4,11 @@ A worker process builds one of the two and drives it by ``asgi``, ``start`` and 
 is ``ready``, which BentoML asks of it directly.
 """
 
+import asyncio
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
@@ -16,13 +18,18 @@ from genkan.api.generation import GenerationEndpoint
 from genkan.api.health import Health
 from genkan.api.models import LIST_PATH, ModelEndpoints
 from genkan.api.native import NativeEndpoint
-from genkan.api.routes import Api
+from genkan.api.routes import Api, PathTable
 from genkan.clock import SystemClock
 from genkan.config import Config
+from genkan.fleet import Fleet
+from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
 from genkan.serving.loading import LoadingModel
+from genkan.telemetry.access_log import AccessLog
+from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
+from genkan.upstream.check import check
 from genkan.upstream.local import PREFIX_CACHE_PATH, LocalEngine
 from genkan.wire.chat import ChatRequest, CompletionRequest
 
@@ -30,20 +37,28 @@ if TYPE_CHECKING:
     from genkan.serving.local_model import LocalModel
 
 
+_log = logging.getLogger("genkan.app")
+
+
 class Asgi(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class GatewayProcess:
-    """The HTTP face in front of the engine's socket. Never imports torch."""
+    """The HTTP face in front of the upstreams. Never imports torch."""
 
-    def __init__(self, config: Config, engine_socket: str) -> None:
+    def __init__(self, config: Config, engine_socket: str | None, environ: Mapping[str, str] = os.environ) -> None:
+        """``engine_socket`` is None where the configuration has no engine; ``environ`` holds the upstreams' keys."""
         server = config.server
-        engine = config.engine_upstream
-        self._engine = LocalEngine(engine, engine_socket)
-        router = Router(config)
-        pipeline = Pipeline(router, {engine.name: self._engine})
-        health, models, prefix_cache = Health(), ModelEndpoints(router), PrefixCacheEndpoint(self._engine)
+        clock, metrics = SystemClock(), GatewayMetrics()
+        self._fleet = fleet = Fleet(config, engine_socket, environ, clock, metrics)
+        self._config = config
+        self._environ = environ
+        self._access_log = AccessLog(config.telemetry)
+        self._start_check: asyncio.Task[None] | None = None
+        router = Router(config, fleet.deploy)
+        pipeline = Pipeline(router, Fallback(clock, metrics))
+        health, models = Health(), ModelEndpoints(router)
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
@@ -52,19 +67,40 @@ class GatewayProcess:
                 f"{LIST_PATH}/*": {"GET": models.get_one},
                 "/call": {"POST": NativeEndpoint(pipeline, server)},
                 "/models": {"GET": models.list_native},
-                PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete},
+                **_admin(fleet.engine),
                 "/health": {"GET": health.health},
                 "/": {"GET": health.index},
             },
             Doorkeeper(server).admit,
             [health, HttpMetrics()],
+            self._access_log,
         )
 
     async def start(self) -> None:
-        await self._engine.start()
+        self._access_log.start()
+        await self._fleet.start()
+        self._start_check = asyncio.create_task(_say_what_is_wrong(self._config, self._environ))
 
     async def aclose(self) -> None:
-        await self._engine.aclose()
+        if self._start_check is not None:
+            self._start_check.cancel()
+        await self._fleet.aclose()
+        self._access_log.close()
+
+
+def _admin(engine: LocalEngine | None) -> PathTable:
+    if engine is None:
+        return {}
+    prefix_cache = PrefixCacheEndpoint(engine)
+    return {PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete}}
+
+
+async def _say_what_is_wrong(config: Config, environ: Mapping[str, str]) -> None:
+    """Log what ``genkan check`` would say of the upstreams, once, while requests are already served."""
+    for finding in await check(config, environ):
+        if finding.level != "ok":
+            _log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "%s: %s", finding.upstream,
+                     finding.message)  # fmt: skip
 
 
 class EngineProcess:
@@ -72,6 +108,7 @@ class EngineProcess:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._access_log = AccessLog(config.telemetry, logging.DEBUG)  # the gateway's line says it all
         self._model = LoadingModel(self._load)
         prefix_cache = EnginePrefixCacheEndpoint(self._model)
         # The gateway has applied its limit, and what it passes on is the same body written anew.
@@ -83,15 +120,16 @@ class EngineProcess:
                 PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete},
             },
             _admit_all,
-            [],
-            access_log_level=logging.DEBUG,  # the gateway's line says it all
+            access_log=self._access_log,
         )
 
     async def start(self) -> None:
+        self._access_log.start()
         self._model.start()
 
     async def aclose(self) -> None:
         self._model.stop()
+        self._access_log.close()
 
     @property
     def ready(self) -> bool:

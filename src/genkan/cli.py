@@ -1,6 +1,8 @@
 """The ``genkan`` command."""
 
+import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -21,15 +23,37 @@ def main() -> None:
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 def config(path: Path | None) -> None:
     """Check a configuration and print it with every default and override in place."""
-    try:
-        checked = load(path or config_path())
-    except ConfigError as error:
-        click.echo(f"error: {error}", err=True)
+    click.echo(_loaded(path).model_dump_json(indent=2))
+
+
+@main.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--offline", is_flag=True, help="Only what can be told without asking the upstreams.")
+def check(path: Path | None, offline: bool) -> None:
+    """Check a configuration, its keys, and that its upstreams are there and have the models it names.
+
+    One line a finding; the exit code is 1 when one of them is an error.
+    """
+    checked = _loaded(path)
+    from genkan.upstream import check as upstreams  # brings an HTTP client in, which the other commands do not need
+
+    findings = asyncio.run(upstreams.check(checked, os.environ, offline=offline))
+    for finding in findings:
+        click.echo(f"{finding.level:<8}{finding.upstream}: {finding.message}")
+    if any(finding.level == "error" for finding in findings):
         sys.exit(1)
-    click.echo(checked.model_dump_json(indent=2))
 
 
 @main.command()
 def schema() -> None:
     """Print the JSON schema of the configuration file."""
     click.echo(json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+def _loaded(path: Path | None) -> Config:
+    """The configuration that would be served; ends the command with what is wrong with it."""
+    try:
+        return load(path or config_path())
+    except ConfigError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

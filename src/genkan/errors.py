@@ -12,10 +12,19 @@ GenkanError
    ├─ BodyTimeout 408 · BodyTooLarge 413(limit_bytes) · WrongMediaType 415
    ├─ UpstreamError(upstream)        the request was fine, its upstream was not
    │  ├─ ConnectFailed 503           nothing was sent
+   │  ├─ UpstreamFull 503            nothing was sent: too many requests wait for it already
    │  ├─ TimedOut 504(phase)         connect, first_token, between_tokens or total
    │  ├─ UpstreamBroken 502          it answered, and the answer is not one
-   │  └─ UpstreamRefused             it answered with an error of its own, passed on
+   │  │  └─ StreamInterrupted 502    its stream ended before the answer did
+   │  ├─ UpstreamFailed 502          it said that it failed; 503 or 504 if that is what it meant
+   │  ├─ UpstreamThrottled 429       it has had enough requests from us for now
+   │  ├─ UpstreamQuota 503           what we may spend there is spent
+   │  ├─ UpstreamUnauthorized 502    it does not accept our key
+   │  ├─ UpstreamMisconfigured 502   it has no such model or path
+   │  └─ UpstreamRefused             it finds fault with the request; passed on as it said it
+   ├─ NoUpstream 503                 every deployment that could answer is being left alone
    ├─ EngineOverloaded 503 · EngineUnavailable 503 · EngineFailed 500
+   ├─ TooManyClients 503(limit)
    ├─ ReaderTooSlow 408(limit_tokens)
    ├─ ServerStopping 503             the server ends before the answer does
    └─ InternalError 500              a bug of ours
@@ -51,6 +60,10 @@ class RequestError(GenkanError):
     type: str = "server_error"
     code: str | None = None
     retry_after_s: float | None = None
+    #: What OpenAI's clients are told in ``x-should-retry``; None leaves it to them.
+    should_retry: bool | None = None
+    #: How many attempts at upstreams the request took; None where it took none.
+    attempts: int | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -196,6 +209,21 @@ class TimedOut(UpstreamError):
         self.limit_s = limit_s
 
 
+class UpstreamFull(UpstreamError):
+    """As many requests as may wait for the upstream do."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_is_overloaded"
+    retry_after_s = 1.0
+
+    def __init__(self, *, upstream: str, limit: int, queue: int) -> None:
+        super().__init__(
+            f"The model is busy: {limit} requests are in flight and {queue} wait, which is the limit.",
+            upstream=upstream,
+        )
+
+
 class UpstreamBroken(UpstreamError):
     """The upstream answered with something that is not an answer."""
 
@@ -203,8 +231,65 @@ class UpstreamBroken(UpstreamError):
     code = "upstream_invalid_response"
 
 
+class StreamInterrupted(UpstreamBroken):
+    """The stream ended before the answer did."""
+
+    code = "upstream_stream_interrupted"
+
+
+class UpstreamFailed(UpstreamError):
+    """The upstream said that it failed. ``status_there`` is how; clients see what it means for them."""
+
+    status = 502
+    code = "upstream_error"
+
+    def __init__(self, *, upstream: str, status_there: int, retry_after_s: float | None = None) -> None:
+        super().__init__(f"The model's server failed with status {status_there}.", upstream=upstream)
+        self.status_there = status_there
+        self.retry_after_s = retry_after_s
+        if status_there in (408, 504):
+            self.status, self.code = 504, "upstream_timeout"
+        elif status_there in (502, 503, 529):
+            self.status, self.type = 503, "service_unavailable_error"
+            self.code = "server_is_overloaded" if status_there == 529 else "upstream_unavailable"
+
+
+class UpstreamThrottled(UpstreamError):
+    """The upstream takes no more requests from us for now; ``retry_after_s`` is its own word, if it gave one."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "upstream_rate_limited"
+
+    def __init__(self, *, upstream: str, retry_after_s: float | None) -> None:
+        super().__init__("The model's server limits how many requests it takes; try again later.", upstream=upstream)
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamQuota(UpstreamError):
+    """What we may spend at the upstream is spent: ours to mend, so the client is not told of a quota of its own."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "upstream_quota"
+
+
+class UpstreamUnauthorized(UpstreamError):
+    """The upstream does not accept our key: ours to mend, so the client is not told that its own is wrong."""
+
+    status = 502
+    code = "upstream_auth_error"
+
+
+class UpstreamMisconfigured(UpstreamError):
+    """The upstream has no such model or path, or sends us elsewhere."""
+
+    status = 502
+    code = "upstream_misconfigured"
+
+
 class UpstreamRefused(UpstreamError):
-    """The upstream's own error, with the status and the names that it has there."""
+    """The upstream finds fault with the request, with the status and the names that it has there."""
 
     def __init__(
         self,
@@ -219,6 +304,18 @@ class UpstreamRefused(UpstreamError):
     ) -> None:
         super().__init__(message, upstream=upstream)
         self.status, self.type, self.code, self.param = status, kind, code, param
+        self.retry_after_s = retry_after_s
+
+
+class NoUpstream(RequestError):
+    """Every deployment that could answer has failed lately and is being left alone."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "no_healthy_upstream"
+
+    def __init__(self, model: str, *, retry_after_s: float) -> None:
+        super().__init__(f"Nothing that serves '{_shortened(model)}' is well at the moment.")
         self.retry_after_s = retry_after_s
 
 
@@ -244,6 +341,19 @@ class EngineFailed(RequestError):
     """The engine failed on this request; others are not affected."""
 
     code = "engine_error"
+
+
+class TooManyClients(RequestError):
+    """As many streams run as may at once."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_is_overloaded"
+    retry_after_s = 5.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"At most {limit} clients are served at once, and so many are.")
+        self.limit = limit
 
 
 class ReaderTooSlow(RequestError):

@@ -36,8 +36,7 @@ async def send_error(exchange: Exchange, error: RequestError) -> None:
     if exchange.status == 0:
         await exchange.reply(error_body(error), status=error.status, headers=_headers(error))
     else:
-        await exchange.send(encode_event(error_body(error)) + DONE)
-        await exchange.end_stream()
+        await exchange.end_stream(encode_event(error_body(error)) + DONE)
 
 
 def _headers(error: RequestError) -> list[Header]:
@@ -45,6 +44,10 @@ def _headers(error: RequestError) -> list[Header]:
     if error.retry_after_s is not None:
         seconds = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_AFTER_S))
         headers.append((b"retry-after", b"%d" % seconds))
+    if error.should_retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    if error.attempts is not None:
+        headers.append((b"x-genkan-attempts", b"%d" % error.attempts))
     if isinstance(error, WrongMethod):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, BodyTooLarge | BodyTimeout):

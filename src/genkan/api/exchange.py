@@ -169,9 +169,10 @@ class Exchange:
         """Send a piece of the stream; waits while the client reads slower than we write."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def end_stream(self) -> None:
+    async def end_stream(self, last: bytes = b"") -> None:
+        """End the stream with its last piece."""
         self.complete = True
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._send({"type": "http.response.body", "body": last})
 
     async def _send(self, message: Message) -> None:
         try:

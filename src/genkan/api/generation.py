@@ -8,7 +8,7 @@ from genkan.api.exchange import Exchange
 from genkan.config import ServerConfig
 from genkan.upstream.base import Answer, Responder
 from genkan.wire.chat import GenerationRequest
-from genkan.wire.sse import DONE, encode_event
+from genkan.wire.sse import DONE, encode_events
 
 
 class GenerationEndpoint:
@@ -48,9 +48,8 @@ async def _send(exchange: Exchange, answer: Answer) -> None:
     if answer.body is not None:
         await exchange.reply(answer.body, headers=answer.headers)
         return
-    assert answer.events is not None
+    assert answer.batches is not None
     await exchange.start_stream(answer.headers)
-    async for data in answer.events:
-        await exchange.send(encode_event(data))
-    await exchange.send(DONE)
-    await exchange.end_stream()
+    async for payloads in answer.batches:
+        await exchange.send(encode_events(payloads))
+    await exchange.end_stream(DONE)

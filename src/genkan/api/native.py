@@ -50,23 +50,24 @@ async def _whole(answer: Answer) -> dict[str, Any]:
     completion = _parsed(answer.body)
     choice = completion["choices"][0]
     return {
-        "id": completion["id"],
-        "model": completion["model"],
-        "content": choice["message"]["content"],
-        "finish_reason": choice["finish_reason"],
+        "id": completion.get("id"),
+        "model": completion.get("model"),
+        "content": choice["message"].get("content"),
+        "finish_reason": choice.get("finish_reason"),
     }
 
 
 async def _collected(answer: Answer) -> dict[str, Any]:
-    assert answer.events is not None
+    assert answer.batches is not None
     reply: dict[str, Any] = {"id": None, "model": None, "content": "", "finish_reason": None, "streamed": True}
     pieces: list[str] = []
-    async for data in answer.events:
-        chunk = _parsed(data)
-        reply["id"], reply["model"] = chunk["id"], chunk["model"]
-        for choice in chunk["choices"]:
-            pieces.append(choice["delta"].get("content") or "")
-            reply["finish_reason"] = choice["finish_reason"] or reply["finish_reason"]
+    async for payloads in answer.batches:
+        for data in payloads:
+            chunk = _parsed(data)
+            reply["id"], reply["model"] = chunk.get("id"), chunk.get("model")
+            for choice in chunk["choices"]:
+                pieces.append((choice.get("delta") or {}).get("content") or "")
+                reply["finish_reason"] = choice.get("finish_reason") or reply["finish_reason"]
     reply["content"] = "".join(pieces)
     return reply
 

@@ -7,13 +7,13 @@ and unknown paths and methods get OpenAI's error body like everything else.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from genkan.api.error_handler import send_error
 from genkan.api.exchange import ClientGone, Exchange, Message, Receive, Scope, Send
 from genkan.errors import InternalError, RequestError, ServerStopping, UnknownPath, WrongMethod
-from genkan.telemetry.logging import FIELDS
+from genkan.telemetry.access_log import AccessLog
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
 #: Path → method → endpoint. A path that ends in "/*" takes everything below it.
@@ -25,7 +25,6 @@ CLIENT_CLOSED_REQUEST = 499
 _FAREWELL_S = 1.0
 _OTHER = "other"
 _log = logging.getLogger("genkan.api")
-_access_log = logging.getLogger("genkan.access")
 
 
 class Observer(Protocol):
@@ -41,16 +40,15 @@ class Api:
         self,
         table: PathTable,
         admit: Callable[[Exchange], None],
-        observers: list[Observer],
-        *,
-        access_log_level: int = logging.INFO,
+        observers: Sequence[Observer] = (),
+        access_log: AccessLog | None = None,
     ) -> None:
         """``admit`` raises for requests that may not come in; it runs before any endpoint."""
         self._exact = {path: dict(methods) for path, methods in table.items() if not path.endswith("/*")}
         self._below = {path[:-1]: dict(methods) for path, methods in table.items() if path.endswith("/*")}
         self._admit = admit
         self._observers = observers
-        self._access_log_level = access_log_level
+        self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -94,15 +92,14 @@ class Api:
         status = exchange.status or CLIENT_CLOSED_REQUEST
         for observer in self._observers:
             observer.finished(label, status, exchange.elapsed_s)
-        if _access_log.isEnabledFor(self._access_log_level):
+        if self._access_log is not None:
             fields = {
                 "id": exchange.request_id,
                 "status": status,
                 "ms": round(1000 * exchange.elapsed_s, 1),
                 **exchange.fields,
             }
-            line = (exchange.method[:20], exchange.path[:200])
-            _access_log.log(self._access_log_level, "%s %s", *line, extra={FIELDS: fields})
+            self._access_log.request(exchange.method[:20], exchange.path[:200], fields)
 
 
 async def _send_farewell(exchange: Exchange) -> None:

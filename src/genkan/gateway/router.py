@@ -1,17 +1,14 @@
-"""Names that clients use → the deployment that answers."""
+"""Names that clients use → the chain that answers."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from genkan.config import Config, ModelConfig
+from genkan.config import Config, DeploymentConfig, ModelConfig, RouteConfig
 from genkan.errors import ModelNotFound
+from genkan.gateway.chain import Chain
+from genkan.gateway.deployment import Deployment
 
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """A model on an upstream."""
-
-    model: str
-    upstream: str
+_DAYS_TO_1970 = 719_163
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +18,24 @@ class Listed:
     name: str
     created: int  # seconds since 1970
     owned_by: str
-    upstream: str
 
 
 class Router:
-    """Resolves model names and route aliases."""
+    """Resolves model names and route aliases. A model's own name is a route to its own deployments."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, deploy: Callable[[ModelConfig, DeploymentConfig], Deployment]) -> None:
+        """``deploy`` makes the deployment of a model at one of its places; it is called once for each."""
         models = {model.name: model for model in config.models}
-        named = {**models, **{route.alias: models[route.chain[0]] for route in config.routes}}
-        self._deployments = {name: Deployment(model.name, model.upstream) for name, model in named.items()}
-        self._listed = {name: _listed(name, model) for name, model in named.items()}
+        tiers = {name: [deploy(model, place) for place in model.places] for name, model in models.items()}
+        self.deployments = [deployment for tier in tiers.values() for deployment in tier]
+        routes = [RouteConfig(alias=name, chain=[name]) for name in models] + config.routes
+        self._chains = {route.alias: Chain(route, [tiers[name] for name in route.chain]) for route in routes}
+        self._listed = {route.alias: _listed(route, models) for route in routes}
 
-    def resolve(self, name: str) -> Deployment:
-        """The deployment behind ``name``. Raises ModelNotFound."""
+    def resolve(self, name: str) -> Chain:
+        """The chain behind ``name``. Raises ModelNotFound."""
         try:
-            return self._deployments[name]
+            return self._chains[name]
         except KeyError:
             raise ModelNotFound(name) from None
 
@@ -52,6 +51,6 @@ class Router:
             raise ModelNotFound(name) from None
 
 
-def _listed(name: str, model: ModelConfig) -> Listed:
-    days_since_1970 = model.released.toordinal() - 719_163
-    return Listed(name, days_since_1970 * 86_400, model.owned_by, model.upstream)
+def _listed(route: RouteConfig, models: Mapping[str, ModelConfig]) -> Listed:
+    first = models[route.chain[0]]
+    return Listed(route.alias, (first.released.toordinal() - _DAYS_TO_1970) * 86_400, first.owned_by)

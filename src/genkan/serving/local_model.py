@@ -73,7 +73,7 @@ class LocalModel:
         except BaseException:
             await pieces.aclose()
             raise
-        answer = Answer(events=_events(first, pieces, shape, with_usage=request.include_usage))
+        answer = Answer(batches=_batches(first, pieces, shape, with_usage=request.include_usage))
         answer.on_close(pieces.aclose)
         return answer
 
@@ -201,19 +201,21 @@ async def _collected(pieces: AsyncGenerator[_Piece, None], shape: Shape) -> byte
     return shape.whole("".join(texts), piece.finish_reason, piece.usage)
 
 
-async def _events(
+async def _batches(
     first: _Piece, rest: AsyncGenerator[_Piece, None], shape: Shape, *, with_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    """The chunks of a stream; ``with_usage``, the last one carries the usage."""
+) -> AsyncGenerator[list[bytes], None]:
+    """The chunks of a stream, a piece's at a time; ``with_usage``, the last one carries the usage."""
     opening = shape.opening()
-    if opening is not None:
-        yield opening
+    chunks = [] if opening is None else [opening]
     piece: _Piece | None = first
     while piece is not None:
         if piece.text:
-            yield shape.text(piece.text)
+            chunks.append(shape.text(piece.text))
         if piece.finish_reason is not None:
-            yield shape.closing(piece.finish_reason)
+            chunks.append(shape.closing(piece.finish_reason))
             if with_usage:
-                yield shape.usage(piece.usage)
+                chunks.append(shape.usage(piece.usage))
+        if chunks:
+            yield chunks
+            chunks = []
         piece = await anext(rest, None)

@@ -14,13 +14,17 @@ FIELDS = "fields"
 
 def configure(config: TelemetryConfig) -> None:
     """Set up the ``genkan`` loggers of this process; calling it again replaces the set-up."""
-    text = config.log_format == "text" or (config.log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
-    handler.setFormatter(_TextFormatter() if text else _JsonFormatter())
+    handler.setFormatter(_TextFormatter() if is_text(config) else _JsonFormatter())
     logger = logging.getLogger("genkan")
     logger.handlers = [handler]
     logger.setLevel(config.log_level.upper())
     logger.propagate = False
+
+
+def is_text(config: TelemetryConfig) -> bool:
+    """Whether lines are for people."""
+    return config.log_format == "text" or (config.log_format == "auto" and sys.stderr.isatty())
 
 
 #: What a client could forge a line with.

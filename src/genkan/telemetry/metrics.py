@@ -28,9 +28,15 @@ class HttpMetrics:
         )
         self._requests = Counter("genkan_requests", "Requests answered", ["path", "status"], registry=registry)
 
+        self._bound: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+
     def finished(self, path: str, status: int, seconds: float) -> None:
-        self._seconds.labels(path).observe(seconds)
-        self._requests.labels(path, str(status)).inc()
+        bound = self._bound.get((path, status))
+        if bound is None:
+            bound = self._seconds.labels(path), self._requests.labels(path, str(status))
+            self._bound[path, status] = bound
+        bound[0].observe(seconds)
+        bound[1].inc()
 
 
 class EngineMetrics:

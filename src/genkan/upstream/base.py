@@ -1,4 +1,4 @@
-"""The one protocol behind which everything stands that can answer a generation request."""
+"""The protocols behind which everything stands that can answer a generation request."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
@@ -9,22 +9,24 @@ from genkan.wire.chat import GenerationRequest
 class Answer:
     """An answer that has begun: a whole JSON body, or a stream of event payloads.
 
-    Exactly one of ``body`` and ``events`` is set. The payloads of ``events`` are JSON chunks without SSE framing and
-    without the closing ``[DONE]``; a stream that ends without raising is complete. Whoever holds the answer calls
-    ``aclose``, always: it also cancels what is still being generated.
+    Exactly one of ``body`` and ``batches`` is set. A batch is the payloads that arrived together: JSON chunks without
+    SSE framing and without the closing ``[DONE]``; a stream that ends without raising is complete. Whoever holds the
+    answer calls ``aclose``, always: it also cancels what is still being generated.
 
     ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
-    passed. Those who pass an answer on fill them.
+    passed, and ``filtered`` says that so far it holds nothing but the word of a content filter. Those who pass an
+    answer on fill them.
     """
 
-    __slots__ = ("_closers", "body", "events", "fields", "headers", "usage")
+    __slots__ = ("_closers", "batches", "body", "fields", "filtered", "headers", "usage")
 
-    def __init__(self, *, body: bytes | None = None, events: AsyncGenerator[bytes, None] | None = None) -> None:
+    def __init__(self, *, body: bytes | None = None, batches: AsyncGenerator[list[bytes], None] | None = None) -> None:
         self.body = body
-        self.events = events
+        self.batches = batches
         self.headers: list[tuple[bytes, bytes]] = []
         self.fields: dict[str, object] = {}
         self.usage: dict[str, Any] | None = None
+        self.filtered = False
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
     def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
@@ -36,21 +38,34 @@ class Answer:
 
     async def aclose(self) -> None:
         """End the stream, from the inside out. A second call does nothing."""
-        events, self.events = self.events, None
+        batches, self.batches = self.batches, None
         try:
-            if events is not None:
-                await events.aclose()
+            if batches is not None:
+                await batches.aclose()
         finally:
             while self._closers:
                 await self._closers.pop()()
 
 
 class Responder(Protocol):
-    """Answers generation requests: an upstream, or the gateway's pipeline in front of several."""
+    """Answers generation requests: the engine's model, or the gateway's pipeline in front of several upstreams."""
 
     async def respond(self, request: GenerationRequest) -> Answer:
         """The answer, once it has begun.
 
         Returns when the first event, or the whole body, is there: until then any RequestError may be raised and
-        nothing has reached the client. A stream may raise one later, from ``events``. Cancelling stops the work.
+        nothing has reached the client. A stream may raise one later, from ``batches``. Cancelling stops the work.
+        """
+
+
+class Upstream(Protocol):
+    """A server that answers for the models it has."""
+
+    name: str
+
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+        """As a Responder's, from ``model``, by the name it has there, and within ``total_s`` to its end.
+
+        Returns when the first piece of the answer itself is there, such as a word; what comes before it is held back,
+        so that another upstream can still be asked when none comes. Raises UpstreamError and nothing else.
         """

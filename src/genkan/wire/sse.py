@@ -29,6 +29,11 @@ def encode_event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
 
+def encode_events(payloads: list[bytes]) -> bytes:
+    """``payloads``, none of them with a line break, as events. Cost: one copy."""
+    return b"data: %b\n\n" % b"\n\ndata: ".join(payloads)
+
+
 class SseDecoder:
     """Payloads of an event stream that arrives in pieces of any size.
 

@@ -1,0 +1,56 @@
+"""Checks that span sections of the configuration."""
+
+from genkan.config.sections import Config, ModelConfig
+from genkan.errors import ConfigError
+
+
+def cross_check(config: Config) -> None:
+    """Raises ConfigError for a name that is taken or unknown, and for more than one engine."""
+    upstreams = _unique([(f"upstreams[{i}].name", u.name) for i, u in enumerate(config.upstreams)])
+    models = _unique([(f"models[{i}].name", m.name) for i, m in enumerate(config.models)])
+    _unique([(f"routes[{i}].alias", r.alias) for i, r in enumerate(config.routes)], taken=models)
+    for index, model in enumerate(config.models):
+        _check_places(f"models[{index}]", model, upstreams)
+    for index, route in enumerate(config.routes):
+        _unique([(f"routes[{index}].chain[{place}]", name) for place, name in enumerate(route.chain)])
+        for place, name in enumerate(route.chain):
+            _known(f"routes[{index}].chain[{place}]", name, models)
+    _check_engine(config)
+
+
+def _check_places(path: str, model: ModelConfig, upstreams: frozenset[str]) -> None:
+    if model.upstream is not None:
+        _known(f"{path}.upstream", model.upstream, upstreams)
+    for place, deployment in enumerate(model.deployments):
+        _known(f"{path}.deployments[{place}].upstream", deployment.upstream, upstreams)
+    _unique(
+        [
+            (f"{path}.deployments[{place}]", f"{deployment.model or model.name} on {deployment.upstream}")
+            for place, deployment in enumerate(model.deployments)
+        ]
+    )
+
+
+def _check_engine(config: Config) -> None:
+    engines = [upstream.name for upstream in config.upstreams if upstream.kind == "engine"]
+    if not engines:
+        return
+    if len(engines) > 1:
+        raise ConfigError("upstreams", f"at most one may be of kind engine; given: {', '.join(engines)}")
+    served = [model.name for model in config.models if any(place.upstream == engines[0] for place in model.places)]
+    if len(served) != 1:
+        raise ConfigError("models", f"exactly one must name the engine's upstream; given: {served}")
+
+
+def _unique(named: list[tuple[str, str]], taken: frozenset[str] = frozenset()) -> frozenset[str]:
+    seen = set(taken)
+    for path, name in named:
+        if name in seen:
+            raise ConfigError(path, f"the name '{name}' is already taken")
+        seen.add(name)
+    return frozenset(name for _, name in named)
+
+
+def _known(path: str, name: str, known: frozenset[str]) -> None:
+    if name not in known:
+        raise ConfigError(path, f"'{name}' is not defined; allowed: {', '.join(sorted(known))}")

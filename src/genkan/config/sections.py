@@ -1,0 +1,135 @@
+"""The sections of the configuration file, but for upstreams."""
+
+from datetime import date
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from genkan.config.base import Name, Seconds, Section
+from genkan.config.upstreams import EngineUpstreamConfig, OpenAiUpstreamConfig, UpstreamConfig
+from genkan.engine.config import EngineConfig
+
+FallbackReason = Literal["error", "context_too_long", "content_filter"]
+
+
+class ServerConfig(Section):
+    """The HTTP face."""
+
+    workers: int = Field(default=1, ge=1, le=64, description="Gateway processes.")
+    open_to: Literal["loopback", "any"] = Field(
+        default="loopback",
+        description="Who may call while no API keys are configured: peers on this machine, or anyone who connects.",
+    )
+    max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    body_timeout_s: Seconds = Field(default=30.0, description="Time a client has to send its body.")
+
+
+class ModelDefaults(Section):
+    """What a request gets that does not say."""
+
+    max_tokens: int = Field(default=512, ge=1, description="Answer length; less where the context window ends sooner.")
+    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+
+
+class DeploymentConfig(Section):
+    """A model on an upstream."""
+
+    upstream: Name
+    model: str | None = Field(
+        default=None, min_length=1, max_length=256, description="The model's name there, if it is another."
+    )
+    weight: int = Field(
+        default=1, ge=0, le=10_000, description="How often it is tried first, against the others; 0 is only after them."
+    )
+
+
+class ModelConfig(Section):
+    """A model that clients can name."""
+
+    name: Name
+    upstream: Name | None = Field(default=None, description="The upstream that serves it, if there is just one.")
+    deployments: list[DeploymentConfig] = Field(
+        default_factory=list, max_length=32, validate_default=True, description="The upstreams that serve it, if not."
+    )
+    context_tokens: int | None = Field(
+        default=None, ge=1, description="Its context window: who is too long for another model may fit here."
+    )
+    owned_by: str = Field(default="genkan", description="Shown by the model lists.")
+    released: date = Field(default=date(2025, 1, 1), strict=False, description="`created` in the model lists.")
+    defaults: ModelDefaults = ModelDefaults()
+
+    @field_validator("deployments")
+    @classmethod
+    def _or_upstream(cls, deployments: list[DeploymentConfig], info: ValidationInfo) -> list[DeploymentConfig]:
+        if "upstream" in info.data and bool(deployments) == (info.data["upstream"] is not None):
+            raise ValueError("a model has either 'upstream' or a list of 'deployments'")
+        return deployments
+
+    @property
+    def places(self) -> list[DeploymentConfig]:
+        """Its deployments, however they were written."""
+        return self.deployments if self.upstream is None else [DeploymentConfig(upstream=self.upstream)]
+
+
+class RetryConfig(Section):
+    """When the same deployment is asked again: only where no other is left to ask."""
+
+    max_retries: int = Field(default=2, ge=0, le=10, description="For one request, of the same deployment.")
+    backoff_s: Seconds = Field(default=0.25, description="The first wait is random up to this, the next up to twice,")
+    max_backoff_s: Seconds = Field(default=4.0, description="and so on, up to this.")
+    max_wait_s: Seconds = Field(default=5.0, description="A `Retry-After` beyond this is passed on, not waited for.")
+    budget_ratio: float = Field(
+        default=0.2, ge=0, le=1, allow_inf_nan=False, description="Retries in any ten seconds: so large a share of"
+    )
+    budget_min: int = Field(default=3, ge=0, le=1000, description="the requests, or this number if it is larger.")
+
+
+class RouteConfig(Section):
+    """A name that clients use and the models behind it."""
+
+    alias: Name
+    chain: list[Name] = Field(min_length=1, max_length=16, description="Names of models, in the order they are tried.")
+    fallback_on: list[FallbackReason] = Field(
+        default_factory=lambda: ["error", "context_too_long"],
+        description="What sends a request on to the next model. A prompt that is too long goes on to larger windows.",
+    )
+    total_s: Seconds = Field(default=600.0, description="For all attempts together, to the end of the answer.")
+    retry: RetryConfig = RetryConfig()
+
+
+class TelemetryConfig(Section):
+    """Logs."""
+
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="`auto` is text on a terminal and JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section):
+    """Everything, checked also across sections."""
+
+    server: ServerConfig = ServerConfig()
+    upstreams: list[UpstreamConfig] = Field(min_length=1)
+    models: list[ModelConfig] = Field(min_length=1)
+    routes: list[RouteConfig] = Field(default_factory=list)
+    engine: EngineConfig = EngineConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+
+    @property
+    def engine_upstream(self) -> EngineUpstreamConfig | None:
+        """The upstream that is the engine; None where there is none, and no Engine process either."""
+        return next((upstream for upstream in self.upstreams if isinstance(upstream, EngineUpstreamConfig)), None)
+
+    @property
+    def openai_upstreams(self) -> list[OpenAiUpstreamConfig]:
+        """Those of kind ``openai``, as configured."""
+        return [upstream for upstream in self.upstreams if isinstance(upstream, OpenAiUpstreamConfig)]
+
+    @property
+    def engine_model(self) -> ModelConfig:
+        """The model that the Engine process serves. Only for a configuration with an engine."""
+        assert self.engine_upstream is not None
+        name = self.engine_upstream.name
+        return next(model for model in self.models if name in {place.upstream for place in model.places})

@@ -1,0 +1,131 @@
+"""The configuration of what answers requests: the embedded engine, and any server with OpenAI's API."""
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from genkan.config.base import Name, Seconds, Section
+
+#: Headers that genkan writes itself.
+_OWN_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_BASE_URL = re.compile(
+    r"https?://([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%:@-]+)*/?"
+)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,64}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
+
+
+class Timeouts(Section):
+    """How long an upstream may take, phase by phase. A route's ``total_s`` bounds all its attempts together."""
+
+    connect_s: Seconds = Field(default=2.0, description="Until connected, name lookup and TLS included.")
+    first_token_s: Seconds = Field(default=120.0, description="From the request to the first token of a stream.")
+    between_tokens_s: Seconds = Field(default=30.0, description="From one piece of a stream to the next.")
+    total_s: Seconds = Field(default=300.0, description="For the whole answer.")
+
+
+class BreakerConfig(Section):
+    """When a deployment that fails is left alone, and for how long."""
+
+    consecutive_failures: int = Field(default=5, ge=1, description="It opens after so many failures in a row,")
+    alone_failures: int = Field(
+        default=2, ge=1, description="or after so many and one more for every other attempt in flight there."
+    )
+    failure_ratio: float = Field(
+        default=0.5, gt=0, le=1, allow_inf_nan=False, description="Or when so large a share of recent attempts failed,"
+    )
+    min_attempts: int = Field(default=10, ge=1, description="of at least so many.")
+    window_s: Seconds = Field(default=30.0, description="How fast attempts stop being recent: a time constant.")
+    open_s: Seconds = Field(default=30.0, description="After this one attempt may probe whether it is well again.")
+
+
+class ConnectionsConfig(Section):
+    """The connections to one upstream, of each gateway worker. One carries one request at a time."""
+
+    limit: int = Field(default=100, ge=1, le=10_000, description="Requests in flight at once.")
+    queue: int = Field(default=100, ge=0, le=100_000, description="Requests that wait for one; more get a 503.")
+    keep_alive: int = Field(default=20, ge=0, le=10_000, description="Idle connections kept for the next request.")
+    keep_alive_s: Seconds = Field(default=15.0, description="How long an idle connection is kept.")
+
+
+class HealthConfig(Section):
+    """The active probe: ``GET {base_url}/models``."""
+
+    interval_s: float = Field(
+        default=15.0, ge=0, le=86_400, allow_inf_nan=False, description="Between two probes; 0 asks never."
+    )
+    timeout_s: Seconds = 5.0
+    unhealthy_after: int = Field(default=2, ge=1, le=100, description="Failed probes after which it is passed over.")
+
+
+class _Upstream(Section):
+    name: Name
+    timeouts: Timeouts = Timeouts()
+    breaker: BreakerConfig = BreakerConfig()
+
+
+class EngineUpstreamConfig(_Upstream):
+    """genkan's own engine, in a process beside the gateway."""
+
+    kind: Literal["engine"]
+
+
+class OpenAiUpstreamConfig(_Upstream):
+    """A server with OpenAI's API: a provider, vLLM, SGLang, Ollama, llama-server."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(description="Where the API begins, such as `https://api.openai.com/v1`.")
+    api_key_env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable that holds the key; without it no key is sent.",
+    )
+    headers: dict[str, str] = Field(default={}, description="Sent with every request; names are not case sensitive.")
+    connections: ConnectionsConfig = ConnectionsConfig()
+    health: HealthConfig = HealthConfig()
+    stream_usage: bool = Field(
+        default=True, description="Ask for usage in every stream; off for a server that refuses `stream_options`."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_plain_http(cls, url: str) -> str:
+        if not _BASE_URL.fullmatch(url) or not _has_host_and_port(url):
+            raise ValueError("must be http:// or https://, a host, perhaps a port and a path, and nothing else")
+        return url.rstrip("/")
+
+    @field_validator("headers")
+    @classmethod
+    def _are_free_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"'{name[:64]}' is not a header name of ASCII letters with a value of printable ASCII")
+            if name.lower() in _OWN_HEADERS:
+                raise ValueError(f"'{name}' is written by genkan itself")
+        return headers
+
+
+def _has_host_and_port(url: str) -> bool:
+    try:
+        parts = urlsplit(url)  # checks the brackets of an IPv6 address
+        return bool(parts.hostname) and parts.port != 0  # and, when asked, the range of the port
+    except ValueError:
+        return False
+
+
+UpstreamConfig = Annotated[EngineUpstreamConfig | OpenAiUpstreamConfig, Field(discriminator="kind")]

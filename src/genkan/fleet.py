@@ -1,0 +1,101 @@
+"""Every upstream of the configuration, constructed, and what is known of it while the gateway runs."""
+
+import logging
+import math
+from collections.abc import Mapping
+
+from genkan.clock import Clock
+from genkan.config import Config, DeploymentConfig, EngineUpstreamConfig, ModelConfig, OpenAiUpstreamConfig
+from genkan.errors import UpstreamUnauthorized
+from genkan.gateway.breaker import Breaker, MemoryCircuits, State
+from genkan.gateway.deployment import Deployment
+from genkan.gateway.observer import GatewayObserver
+from genkan.gateway.standing import PARKED_S, UpstreamStanding
+from genkan.upstream.credentials import Credential, find_key
+from genkan.upstream.http_upstream import HttpUpstream
+from genkan.upstream.local import LocalEngine
+from genkan.upstream.openai_http import OpenAiUpstream
+from genkan.upstream.prober import HealthProber, ProbeResult
+
+_log = logging.getLogger("genkan.gateway")
+
+
+class Fleet:
+    """The upstreams, their standings, their breakers, and the probes that watch them."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine_socket: str | None,
+        environ: Mapping[str, str],
+        clock: Clock,
+        observer: GatewayObserver,
+    ) -> None:
+        """An upstream whose key cannot work, by the look of it, is left out for good; `check` says why."""
+        self._clock = clock
+        self._observer = observer
+        self._circuits = MemoryCircuits()
+        self._configs = {upstream.name: upstream for upstream in config.upstreams}
+        self.engine: LocalEngine | None = None
+        self._upstreams: dict[str, HttpUpstream] = {}
+        self._standings: dict[str, UpstreamStanding] = {}
+        probed: list[tuple[OpenAiUpstreamConfig, Credential]] = []
+        for upstream in config.upstreams:
+            if isinstance(upstream, EngineUpstreamConfig):
+                assert engine_socket is not None
+                self._upstreams[upstream.name] = self.engine = LocalEngine(upstream, engine_socket)
+                self._standings[upstream.name] = UpstreamStanding()
+                continue
+            key = find_key(upstream, environ)
+            self._upstreams[upstream.name] = OpenAiUpstream(upstream, key.value, clock)
+            self._standings[upstream.name] = standing = UpstreamStanding(upstream.health.unhealthy_after)
+            if key.problem is None:
+                probed.append((upstream, key))
+            else:
+                standing.park(_unauthorized(upstream.name), math.inf)
+        self._prober = HealthProber(probed, self._probed)
+
+    def deploy(self, model: ModelConfig, place: DeploymentConfig) -> Deployment:
+        """The deployment of ``model`` at ``place``."""
+        policy = self._configs[place.upstream].breaker
+        name = f"{model.name}@{place.upstream}"
+        return Deployment(
+            model=model.name,
+            name_there=place.model or model.name,
+            weight=place.weight,
+            context_tokens=model.context_tokens,
+            upstream=self._upstreams[place.upstream],
+            breaker=Breaker(name, policy, self._circuits, self._breaker_changed),
+            standing=self._standings[place.upstream],
+        )
+
+    async def start(self) -> None:
+        """Open the sessions and begin to probe, in the event loop that will make the requests."""
+        for upstream in self._upstreams.values():
+            await upstream.start()
+        await self._prober.start()
+
+    async def aclose(self) -> None:
+        """End the probes and close every connection."""
+        await self._prober.aclose()
+        for upstream in self._upstreams.values():
+            await upstream.aclose()
+
+    def _probed(self, name: str, result: ProbeResult) -> None:
+        standing = self._standings[name]
+        was_healthy = standing.healthy
+        standing.failed_probes = standing.failed_probes + 1 if result is ProbeResult.DOWN else 0
+        if result is ProbeResult.HEALTHY:
+            standing.unpark_credential()
+        elif result is ProbeResult.REFUSED_CREDENTIAL:
+            standing.park(_unauthorized(name), self._clock.monotonic() + PARKED_S)
+        if standing.healthy != was_healthy:
+            _log.warning("%s is %s, by its health probes", name, "well again" if standing.healthy else "not well")
+
+    def _breaker_changed(self, deployment: str, before: State, after: State) -> None:
+        _log.warning("the breaker of %s is %s, was %s", deployment, after.replace("_", " "), before.replace("_", " "))
+        self._observer.breaker_changed(deployment, before, after)
+
+
+def _unauthorized(upstream: str) -> UpstreamUnauthorized:
+    return UpstreamUnauthorized("The gateway has no key that the model's server accepts.", upstream=upstream)

@@ -1,0 +1,42 @@
+"""A model on an upstream, and everything that decides whether it is asked."""
+
+from dataclasses import dataclass, field
+
+from genkan.gateway.breaker import Attempt, Breaker
+from genkan.gateway.standing import Cooling, UpstreamStanding
+from genkan.upstream.base import Upstream
+
+
+@dataclass(slots=True)
+class Deployment:
+    """One place where a model is served. ``name``, ``model@upstream``, is what it is called in logs and metrics."""
+
+    model: str  # as clients know it
+    name_there: str
+    weight: int
+    context_tokens: int | None
+    upstream: Upstream
+    breaker: Breaker
+    standing: UpstreamStanding
+    cooling: Cooling = field(default_factory=Cooling)
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.model}@{self.upstream.name}"
+
+    def begin(self, now_s: float) -> Attempt | None:
+        """An attempt, of which the caller tells the end; None while the deployment is to be left alone."""
+        standing = self.standing
+        if self.cooling.left_s(now_s) or not standing.healthy or standing.parked_by(now_s) is not None:
+            return None
+        return self.breaker.begin(now_s)
+
+    def begin_as_last(self, now_s: float) -> Attempt | None:
+        """An attempt although breaker or health probes advise against it, one at a time: there is nobody else."""
+        if self.cooling.left_s(now_s) or self.standing.parked_by(now_s) is not None:
+            return None
+        return self.breaker.begin(now_s, forced=True)
+
+    def available_in_s(self, now_s: float) -> float:
+        """Seconds until it may be asked, as far as is known; 0 when it may now."""
+        return max(self.cooling.left_s(now_s), self.breaker.reopens_in_s(now_s))

@@ -1,0 +1,24 @@
+"""Who is told of what happens between the gateway and its upstreams."""
+
+from typing import Protocol
+
+from genkan.gateway.breaker import State
+
+
+class GatewayObserver(Protocol):
+    """Takes notes, quickly: it is called while requests wait. ``deployment`` is a ``model@upstream``."""
+
+    def attempted(self, deployment: str, outcome: str, seconds: float) -> None:
+        """An attempt ended: ``ok``, ``client_gone``, or the code of the error."""
+
+    def first_token(self, deployment: str, seconds: float) -> None:
+        """The first piece of a streamed answer came, so long after the attempt began."""
+
+    def retried(self, deployment: str) -> None:
+        """The same deployment is asked again by the same request."""
+
+    def fell_back(self, route: str, reason: str) -> None:
+        """A request went on to another deployment, because of an error with that code."""
+
+    def breaker_changed(self, deployment: str, before: State, after: State) -> None:
+        """A circuit opened, may be probed, or closed."""

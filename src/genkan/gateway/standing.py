@@ -1,0 +1,68 @@
+"""Why an upstream or a deployment is passed over for a while, besides its breaker. Pure; the clock is passed in.
+
+Three reasons, each with its own end:
+
+* **parked**: the upstream refused our key, or what we may spend there is spent. No request mends that, so nobody asks
+  again for a while; until a health probe finds that the key is accepted.
+* **cooling**: the deployment has had enough requests of ours and said when to come back, or did not say.
+* **unhealthy**: health probes fail. Unlike the other two this is only a guess of what a request would meet.
+"""
+
+import copy
+
+from genkan.errors import UpstreamError, UpstreamUnauthorized
+
+PARKED_S = 300.0
+COOLING_S = 1.0  # where the upstream did not say
+LONGEST_COOLING_S = 300.0
+
+
+class UpstreamStanding:
+    """What is known of an upstream as a whole."""
+
+    __slots__ = ("_parked_by", "_parked_until_s", "_unhealthy_after", "failed_probes")
+
+    def __init__(self, unhealthy_after: int = 1) -> None:
+        self._parked_until_s = 0.0
+        self._parked_by: UpstreamError | None = None
+        self._unhealthy_after = unhealthy_after
+        self.failed_probes = 0  # in a row
+
+    def park(self, error: UpstreamError, until_s: float) -> None:
+        """Ask nothing of it before ``until_s``; who would have asked gets ``error``."""
+        self._parked_by, self._parked_until_s = error, until_s
+
+    def unpark_credential(self) -> None:
+        """The key was accepted after all; that says nothing of money."""
+        if isinstance(self._parked_by, UpstreamUnauthorized):
+            self._parked_by, self._parked_until_s = None, 0.0
+
+    def parked_by(self, now_s: float) -> UpstreamError | None:
+        """A new error of the kind that parked it; None when it is not parked."""
+        if self._parked_by is None or now_s >= self._parked_until_s:
+            return None
+        # Not the error itself: a raised one collects tracebacks, which keep whole requests alive.
+        return copy.copy(self._parked_by).with_traceback(None)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether fewer than ``unhealthy_after`` probes in a row failed."""
+        return self.failed_probes < self._unhealthy_after
+
+
+class Cooling:
+    """When a deployment that had enough may be asked again."""
+
+    __slots__ = ("_until_s",)
+
+    def __init__(self) -> None:
+        self._until_s = 0.0
+
+    def until(self, now_s: float, retry_after_s: float | None) -> None:
+        """It had enough at ``now_s`` and said to come back in ``retry_after_s``, or nothing."""
+        pause_s = COOLING_S if retry_after_s is None else min(retry_after_s, LONGEST_COOLING_S)
+        self._until_s = max(self._until_s, now_s + pause_s)
+
+    def left_s(self, now_s: float) -> float:
+        """Seconds until it may be asked; 0 when it may now."""
+        return max(self._until_s - now_s, 0.0)

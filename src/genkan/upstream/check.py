@@ -1,0 +1,127 @@
+"""``genkan check``: whether the upstreams of a configuration would serve, asked before anyone relies on it."""
+
+import asyncio
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+
+from genkan.config import Config, OpenAiUpstreamConfig, UpstreamConfig
+from genkan.engine.load.source import locate
+from genkan.errors import ConnectFailed, ModelFileError, TimedOut, UpstreamError, UpstreamUnauthorized
+from genkan.upstream.credentials import Credential, find_key
+from genkan.upstream.model_list import is_listed, list_models, question_session
+
+Level = Literal["ok", "warning", "error"]
+_MAX_NAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know about an upstream. An ``error`` is what requests there would fail with."""
+
+    upstream: str
+    level: Level
+    message: str
+
+
+async def check(config: Config, environ: Mapping[str, str], *, offline: bool = False) -> list[Finding]:
+    """What is to be said of each upstream, in the configuration's order; at least one finding each.
+
+    Keys are taken from ``environ``. All upstreams are asked at once, and each has its own ``health.timeout_s``; with
+    ``offline`` none is asked. Raises nothing that an upstream, a key or a model file can cause.
+    """
+    async with question_session() as session:
+        asked = None if offline else session
+        found = await asyncio.gather(*(_check(config, upstream, environ, asked) for upstream in config.upstreams))
+    return [finding for findings in found for finding in findings]
+
+
+async def _check(
+    config: Config, upstream: UpstreamConfig, environ: Mapping[str, str], session: aiohttp.ClientSession | None
+) -> list[Finding]:
+    if isinstance(upstream, OpenAiUpstreamConfig):
+        return await _check_openai(upstream, _names_used(config, upstream.name), environ, session)
+    return [_check_engine(upstream.name, config.engine.model)]
+
+
+def _names_used(config: Config, upstream: str) -> list[str]:
+    names = [
+        place.model or model.name for model in config.models for place in model.places if place.upstream == upstream
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _check_engine(name: str, source: str) -> Finding:
+    try:
+        locate(source)
+    except ModelFileError as error:
+        return Finding(name, "error", str(error))
+    return Finding(name, "ok", "embedded, model file found")
+
+
+async def _check_openai(
+    upstream: OpenAiUpstreamConfig,
+    wanted: list[str],
+    environ: Mapping[str, str],
+    session: aiohttp.ClientSession | None,
+) -> list[Finding]:
+    if not wanted:
+        return [Finding(upstream.name, "warning", "no model uses it, so it was not checked")]
+    credential = find_key(upstream, environ)
+    if credential.problem is not None:
+        return [Finding(upstream.name, "error", credential.problem)]
+    findings = [Finding(upstream.name, "warning", credential.warning)] if credential.warning is not None else []
+    if session is None:
+        about = f"{upstream.api_key_env} can be a key" if credential.value is not None else "no key is configured"
+        return [*findings, Finding(upstream.name, "ok", f"{about}; not asked, as it is offline")]
+    try:
+        models = await list_models(session, upstream, credential)
+        if models is None:
+            return [*findings, Finding(upstream.name, "warning", _NO_LIST)]
+        unknown = [_unknown(upstream.name, name, models) for name in wanted if not is_listed(name, models)]
+        about = await _about_key(session, upstream, credential)
+    except UpstreamError as error:
+        return [*findings, Finding(upstream.name, "error", _explained(error, upstream, credential))]
+    there = "1 model there" if len(models) == 1 else f"{len(models)} models there"
+    return [*findings, *(unknown or [Finding(upstream.name, "ok", f"{there}; {about}")])]
+
+
+_NO_LIST = (
+    "GET /models is not there (404 or 405), so neither key nor models can be checked; "
+    "base_url must be where the API begins, often with /v1 at its end"
+)
+
+
+async def _about_key(session: aiohttp.ClientSession, upstream: OpenAiUpstreamConfig, credential: Credential) -> str:
+    """Whether the key was tested at all: some servers list their models to anyone."""
+    if credential.value is None:
+        return "no key sent"
+    try:
+        await list_models(session, upstream, Credential())
+    except UpstreamError:
+        return "key accepted"
+    return "they are listed to anyone, so the key is not tested"
+
+
+def _unknown(upstream: str, name: str, models: frozenset[str]) -> Finding:
+    nearest = difflib.get_close_matches(name, sorted(models), n=_MAX_NAMES, cutoff=0.0)
+    there = ", ".join(nearest) if nearest else "none"
+    if len(models) > len(nearest):
+        there += f", and {len(models) - len(nearest)} more"
+    return Finding(upstream, "error", f"it has no model '{name}'; there: {there}")
+
+
+def _explained(error: UpstreamError, upstream: OpenAiUpstreamConfig, credential: Credential) -> str:
+    if isinstance(error, UpstreamUnauthorized):
+        if credential.value is None:
+            return f"it asks for a key ({error.message}): name the variable that holds it in api_key_env"
+        return f"{error.message}: {upstream.api_key_env} holds no key that is valid there"
+    if isinstance(error, TimedOut):
+        what = "no connection" if error.phase == "connect" else "no answer from GET /models"
+        return f"{upstream.base_url} is unreachable: {what} within {error.limit_s:g} s"
+    if isinstance(error, ConnectFailed):
+        return f"{upstream.base_url} is unreachable: {error.message}"
+    return f"{upstream.base_url}: {error.message}"

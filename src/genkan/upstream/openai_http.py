@@ -1,0 +1,52 @@
+"""Upstreams of kind ``openai``: providers, vLLM, SGLang, Ollama, llama-server, another gateway."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from genkan.clock import Clock
+from genkan.config import OpenAiUpstreamConfig
+from genkan.errors import UpstreamError
+from genkan.upstream.bulkhead import Bulkhead
+from genkan.upstream.connections import TcpConnections
+from genkan.upstream.http_upstream import HttpUpstream
+from genkan.upstream.refusals import refusal, refusal_in_answer
+from genkan.wire.chat import GenerationRequest
+from genkan.wire.extras import without_extras
+
+
+class OpenAiUpstream(HttpUpstream):
+    """A server with OpenAI's API at ``config.base_url``, spoken to with ``key``."""
+
+    def __init__(self, config: OpenAiUpstreamConfig, key: str | None, clock: Clock) -> None:
+        credential = {"authorization": f"Bearer {key}"} if key else {}
+        super().__init__(
+            config.name,
+            headers={**config.headers, **credential},
+            timeouts=config.timeouts,
+            bulkhead=Bulkhead(config.connections.limit, config.connections.queue),
+        )
+        self._config = config
+        self._key = key
+        self._clock = clock
+
+    def _url(self, path: str) -> str:
+        return self._config.base_url + path.removeprefix("/v1")
+
+    def _connections(self) -> aiohttp.BaseConnector:
+        kept = self._config.connections
+        return TcpConnections(keep_alive=kept.keep_alive, keep_alive_s=kept.keep_alive_s)
+
+    def _body(self, request: GenerationRequest, model: str) -> bytes:
+        body = {**without_extras(request.raw), "model": model}
+        if request.stream and self._config.stream_usage:
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        return orjson.dumps(body)
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        return refusal(status, headers, body, upstream=self.name, secret=self._key, now_unix_s=self._clock.unix())
+
+    def _error_in_answer(self, error: Any) -> UpstreamError:
+        return refusal_in_answer(error, upstream=self.name, secret=self._key)

@@ -1,0 +1,87 @@
+"""Limits the phases of one attempt with a single timer.
+
+``asyncio.timeout`` makes and cancels a timer for every block. A stream has a block per read, and a limit of half a
+minute that hardly ever matters. This timer is set once and left: when it fires and the phase it was set for is over, it
+is set again for the phase that runs now, so a phase costs two readings of the clock.
+"""
+
+import asyncio
+from types import TracebackType
+
+from genkan.errors import Phase, TimedOut
+
+
+class PhaseTimer:
+    """Use it as ``with timer.phase("connect", 2.0): await …``, one phase at a time; ``close`` it at the end.
+
+    A phase that takes too long, or reaches the deadline, is cancelled and becomes TimedOut. Phases need not run in one
+    task, but each must end in the task it began in.
+    """
+
+    __slots__ = (
+        "_cancelling", "_deadline_s", "_expired", "_handle", "_limit_s", "_loop", "_phase", "_task", "_total_s",
+        "_until_s", "_upstream",
+    )  # fmt: skip
+
+    def __init__(self, upstream: str, *, total_s: float) -> None:
+        """The attempt must end ``total_s`` from now, whatever its phases may take."""
+        self._loop = asyncio.get_running_loop()
+        self._upstream = upstream
+        self._total_s = total_s
+        self._deadline_s = self._loop.time() + total_s
+        self._handle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None  # of the phase that runs
+        self._cancelling = 0
+        self._until_s = self._deadline_s
+        self._phase: Phase = "total"
+        self._limit_s = total_s
+        self._expired = False
+
+    def phase(self, phase: Phase, limit_s: float) -> "PhaseTimer":
+        """What limits the block under ``with``."""
+        until_s = self._loop.time() + limit_s
+        if until_s < self._deadline_s:
+            self._phase, self._limit_s, self._until_s = phase, limit_s, until_s
+        else:
+            self._phase, self._limit_s, self._until_s = "total", self._total_s, self._deadline_s
+        return self
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        if self._handle is None or self._until_s < self._handle.when():
+            self._set()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if self._expired:
+            self._expired = False
+            assert task is not None
+            # As asyncio.timeout does: only our own cancellation becomes an exception.
+            if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                raise TimedOut(upstream=self._upstream, phase=self._phase, limit_s=self._limit_s) from error
+
+    def close(self) -> None:
+        """Take the timer back. A second call does nothing."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _set(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = self._loop.call_at(self._until_s, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._task is None:
+            return  # between two phases; the next one sets it
+        if self._loop.time() < self._until_s:
+            self._set()
+            return
+        self._expired = True
+        self._task.cancel()

@@ -1,0 +1,135 @@
+"""An upstream's error, as what it means to us. The one place that reads other servers' error bodies.
+
+Source: OpenAI's API reference, "Error codes"; Anthropic's "Errors"; vLLM's and SGLang's error bodies.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from genkan.errors import (
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamMisconfigured,
+    UpstreamQuota,
+    UpstreamRefused,
+    UpstreamThrottled,
+    UpstreamUnauthorized,
+)
+from genkan.wire.retry_after import retry_after_s
+
+CONTEXT_TOO_LONG = "context_length_exceeded"
+CONTENT_FILTER = "content_filter"
+
+#: Statuses with which a server finds fault with the request rather than with itself.
+_OUR_REQUEST = frozenset({400, 409, 413, 415, 422})
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted", "quota_exceeded"}
+)
+_FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "content_filter_error"})
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "string_above_max_length"})
+#: How servers without a code say it: vLLM and SGLang, Gemini, Anthropic, llama-server, DeepSeek.
+_CONTEXT_PHRASES = (
+    "maximum context length",
+    "context length exceeded",
+    "exceeds the maximum number of tokens",
+    "prompt is too long",
+    "exceeds the available context size",
+    "longer than the model's context length",
+    "input length and `max_tokens` exceed context limit",
+)
+_SPENT_PHRASES = ("insufficient balance", "credit balance is too low", "exceeded your current quota", "spend limit")
+_GEMINI_KEY_REFUSED = b"API_KEY_INVALID"
+_MAX_MESSAGE_CHARS = 2000
+
+
+def refusal(
+    status: int, headers: Mapping[str, str], body: bytes, *, upstream: str, secret: str | None, now_unix_s: float
+) -> UpstreamError:
+    """The error that an answer with another status than 200 is. ``secret`` is our key there, and is never passed on."""
+    after_s = retry_after_s(headers.get("retry-after"), headers.get("retry-after-ms"), headers.get("date"), now_unix_s)
+    if status == 400 and _GEMINI_KEY_REFUSED in body:
+        status = 401
+    return _meaning(status, _error_object(body), after_s, upstream, secret)
+
+
+def refusal_in_answer(error: Any, *, upstream: str, secret: str | None) -> UpstreamError:
+    """The error that stands in an answer with status 200."""
+    found = error if isinstance(error, dict) else {"message": error if isinstance(error, str) else ""}
+    status = next((value for key in ("status", "code") if type(value := found.get(key)) is int and value >= 400), 500)
+    if status == 500 and found.get("type") in ("rate_limit_error", "overloaded_error"):
+        status = 429 if found["type"] == "rate_limit_error" else 529
+    return _meaning(status, found, None, upstream, secret)
+
+
+def _meaning(
+    status: int, error: dict[str, Any], after_s: float | None, upstream: str, secret: str | None
+) -> UpstreamError:
+    code, message = _text(error.get("code")) or _text(error.get("type")), _text(error.get("message")) or ""
+    lowered = message.lower()
+    if code in _QUOTA_CODES or status == 402 or any(phrase in lowered for phrase in _SPENT_PHRASES):
+        return UpstreamQuota("What may be spent at the model's server is spent.", upstream=upstream)
+    if status in (401, 403):
+        return UpstreamUnauthorized("The model's server does not accept this gateway's key.", upstream=upstream)
+    if status == 429:
+        return UpstreamThrottled(upstream=upstream, retry_after_s=after_s)
+    if status == 404 or 300 <= status < 400 or status == 405:
+        return UpstreamMisconfigured(
+            f"The model's server has no such model or path (status {status}).", upstream=upstream
+        )
+    if status not in _OUR_REQUEST:
+        return UpstreamFailed(upstream=upstream, status_there=status, retry_after_s=after_s)
+    if code in _CONTEXT_CODES or any(phrase in lowered for phrase in _CONTEXT_PHRASES):
+        code = CONTEXT_TOO_LONG
+    elif code in _FILTER_CODES:
+        code = CONTENT_FILTER
+    else:
+        code = _text(error.get("code"))
+    shown = message[:_MAX_MESSAGE_CHARS] or "The model's server refused the request."
+    return UpstreamRefused(
+        shown.replace(secret, "[key]") if secret else shown,
+        upstream=upstream,
+        status=status,
+        kind="invalid_request_error",
+        code=code,
+        param=_text(error.get("param")),
+        retry_after_s=None,
+    )
+
+
+def relayed(status: int, body: bytes, retry_after_s: float | None, *, upstream: str) -> UpstreamError | None:
+    """An error of genkan's own making, from the engine: passed on as it is. None when it is not one."""
+    try:
+        error = orjson.loads(body)["error"]
+        return UpstreamRefused(
+            error["message"],
+            upstream=upstream,
+            status=status,
+            kind=error["type"],
+            code=error["code"],
+            param=error["param"],
+            retry_after_s=retry_after_s,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    """What stands under ``error``; some put it there as a text, in a list, or at the top."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(value, list) and value:  # Gemini wraps it so
+        value = value[0]
+    if not isinstance(value, dict):
+        return {}
+    error = value.get("error", value)
+    if isinstance(error, dict):
+        return error
+    return {"message": error} if isinstance(error, str) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
