@@ -33,7 +33,7 @@ def completion(prompt: Any = "Once", **options: Any) -> CompletionRequest:
 async def body_of(model: LocalModel, request: GenerationRequest) -> Any:
     async with asyncio.timeout(WAIT_S):
         answer = await model.respond(request)
-    assert answer.events is None
+    assert answer.batches is None
     assert answer.body is not None
     await answer.aclose()
     return json.loads(answer.body)
@@ -47,9 +47,9 @@ async def chunks_of(model: LocalModel, request: GenerationRequest) -> list[Any]:
 
 async def rest_of(answer: Answer) -> list[Any]:
     assert answer.body is None
-    assert answer.events is not None
+    assert answer.batches is not None
     try:
-        return [json.loads(event) async for event in answer.events]
+        return [json.loads(event) async for batch in answer.batches for event in batch]
     finally:
         await answer.aclose()
 

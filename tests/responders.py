@@ -50,18 +50,18 @@ class ScriptedResponder:
         self.requests.append(request)
         if self._refuse is not None:
             raise self._refuse
-        answer = Answer(events=self._stream()) if request.stream else Answer(body=self._body)
+        answer = Answer(batches=self._stream()) if request.stream else Answer(body=self._body)
         answer.on_close(self._count_close)
         return answer
 
-    async def _stream(self) -> AsyncGenerator[bytes, None]:
+    async def _stream(self) -> AsyncGenerator[list[bytes], None]:
         for event in self._events:
             if isinstance(event, asyncio.Event):
                 await event.wait()
             elif isinstance(event, RequestError):
                 raise event
             else:
-                yield event
+                yield [event]
 
     async def _count_close(self) -> None:
         self.closed += 1

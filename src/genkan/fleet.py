@@ -70,9 +70,7 @@ class Fleet:
         )
 
     async def start(self) -> None:
-        """Open the sessions and begin to probe, in the event loop that will make the requests."""
-        for upstream in self._upstreams.values():
-            await upstream.start()
+        """Begin to probe, in the event loop that will make the requests."""
         await self._prober.start()
 
     async def aclose(self) -> None:

@@ -24,6 +24,7 @@ from genkan.errors import ConfigError
 
 T = TypeVar("T")
 
+_METRICS_PATH = "/metrics"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -42,6 +43,8 @@ class Front:
         if kind == "lifespan" or (
             kind == "http" and scope["path"] in BENTOML_PATHS and scope["method"] in ("GET", "HEAD")
         ):
+            if kind == "http" and scope["path"] == _METRICS_PATH:
+                bentoml.get_current_service().process.flush_metrics()
             await self._bento(scope, receive, send if kind == "lifespan" else _with_request_id(send))
             return
         if self._ours is None:
@@ -59,7 +62,7 @@ def _with_request_id(send: Send) -> Send:
 
 
 class FrontedService(Service[T]):
-    """A BentoML service whose instance has a ``process`` with an ``asgi`` application."""
+    """A BentoML service whose instance has a ``process`` with an ``asgi`` application and ``flush_metrics``."""
 
     __slots__ = ()
 

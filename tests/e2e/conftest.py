@@ -5,6 +5,7 @@ from collections.abc import Generator
 import httpx
 import openai
 import pytest
+from e2e.fault_gateway import FaultGateway, running_fault_gateway
 from e2e.live_server import LiveServer, running_server
 
 
@@ -26,3 +27,18 @@ def sdk(server: LiveServer) -> Generator[openai.OpenAI, None, None]:
 def http(server: LiveServer) -> Generator[httpx.Client, None, None]:
     with httpx.Client(base_url=server.base_url, timeout=60, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def fault_gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[FaultGateway, None, None]:
+    """A ready gateway without an engine, in front of two fault upstreams."""
+    with running_fault_gateway(tmp_path_factory.mktemp("fault_gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def faulty(fault_gateway: FaultGateway) -> Generator[FaultGateway, None, None]:
+    """The same, its upstreams as they were at first; afterwards nothing is under way there."""
+    fault_gateway.forget()
+    yield fault_gateway
+    fault_gateway.wait_idle()

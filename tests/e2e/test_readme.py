@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from e2e.live_server import ROOT, LiveServer
@@ -37,6 +38,21 @@ def test_the_python_blocks_print_an_answer(server: LiveServer, index: int, print
     assert re.match(printed, output, flags=re.DOTALL), output
 
 
+def test_the_block_for_your_own_program_prints_frames() -> None:
+    output = run([sys.executable, "-c", blocks("python")[2]])
+    tokens = ['data: {"token": "xin"}', 'data: {"token": "chào"}', 'data: {"token": "안녕"}', "data: [DONE]"]
+    assert output == "\n\n".join([*tokens, "1\n"])
+
+
+def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
+    from genkan.config import load
+
+    [block] = blocks("yaml")
+    path = tmp_path / "shown.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert [route.alias for route in load(path, {}).routes] == ["default"]
+
+
 def test_every_make_target_it_names_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = set(re.findall(r"`?make ([a-z0-9-]+)", README))
@@ -50,7 +66,7 @@ def test_every_setting_it_names_exists_and_none_is_missing() -> None:
     settings = {name for section in (schema, *schema["$defs"].values()) for name in section.get("properties", {})}
     table = README.split("| section | settings |")[1].split("\n\n")[0]
     named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", table))
-    assert named - {"engine"} == settings - {"engine"}
+    assert named - {"engine", "openai"} == settings - {"engine"}
 
 
 def test_every_file_in_its_tree_exists() -> None:

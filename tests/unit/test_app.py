@@ -1,10 +1,14 @@
 """What a process loads, and that the gateway's parts fit together."""
 
+import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from asgi import AsgiClient, post
+from prometheus_client import REGISTRY
 
 from genkan.config import Config
 
@@ -15,6 +19,22 @@ CONFIG = Config.model_validate(
         "routes": [{"alias": "default", "chain": ["m"]}],
     }
 )
+WITHOUT_ENGINE = Config.model_validate(
+    {
+        "upstreams": [{"name": "away", "kind": "openai", "base_url": "https://h.example/v1", "api_key_env": "OUR_KEY"}],
+        "models": [{"name": "m", "upstream": "away"}],
+        "routes": [{"alias": "default", "chain": ["m"]}],
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def metrics_of_its_own() -> Iterator[None]:
+    """A process registers its metrics once; here several are built in one."""
+    before = set(REGISTRY._collector_to_names)
+    yield
+    for collector in set(REGISTRY._collector_to_names) - before:
+        REGISTRY.unregister(collector)
 
 
 def test_a_loaded_engine_has_torch_and_not_transformers() -> None:
@@ -67,6 +87,42 @@ async def test_the_gateway_answers_its_paths_and_reports_an_engine_that_is_not_t
         assert refused.status == 401
     finally:
         await gateway.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_gateway_without_an_engine_has_no_prefix_cache_to_show() -> None:
+    from genkan.app import GatewayProcess
+
+    gateway = GatewayProcess(WITHOUT_ENGINE, None, {})
+    await gateway.start()
+    try:
+        listed = await AsgiClient(gateway.asgi).request("GET", "/v1/models")
+        assert [model["id"] for model in json.loads(listed.body)["data"]] == ["m", "default"]
+        admin = await AsgiClient(gateway.asgi).request("GET", "/admin/prefix-cache")
+        assert (admin.status, admin.error["code"]) == (404, "unknown_url")
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+        client = await post(gateway.asgi, "/v1/chat/completions", body)
+        assert (client.status, client.error["code"]) == (502, "upstream_auth_error")
+        assert client.headers["x-should-retry"] == "false"
+        assert "x-genkan-attempts" not in client.headers
+    finally:
+        await gateway.aclose()
+
+
+@pytest.mark.anyio
+async def test_what_is_wrong_with_an_upstream_is_logged_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    from genkan.app import GatewayProcess
+
+    gateway = GatewayProcess(WITHOUT_ENGINE, None, {})
+    await gateway.start()
+    assert gateway._start_check is not None
+    async with asyncio.timeout(5.0):
+        await gateway._start_check
+    await gateway.aclose()
+    (record,) = [record for record in caplog.records if record.name == "genkan.app"]
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("away: ")
+    assert "OUR_KEY" in record.getMessage()
 
 
 @pytest.mark.anyio

@@ -55,6 +55,7 @@ def sections(section: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
 def test_the_smallest_file_has_every_other_setting_at_its_default(tmp_path: Path) -> None:
     config = loaded(tmp_path, SMALL)
     assert (config.server.workers, config.server.open_to, config.routes) == (1, "loopback", [])
+    assert config.engine_upstream is not None
     assert (config.engine_upstream.name, config.engine_model.name) == ("e", "m")
 
 
@@ -237,7 +238,7 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ("engine: {profil: fast}", "engine.profil", "unknown key; allowed: model, profile"),
         ("engine: {dtype: auto}", "engine.dtype", "unknown key"),
         ("engine: {prefill_chunk: 256}", "engine.prefill_chunk", "unknown key"),
-        ("upstreams: [{name: e, kind: engine, x: 1}]", "upstreams[0].x", "allowed: name, kind, timeouts"),
+        ("upstreams: [{name: e, kind: engine, x: 1}]", "upstreams[0].x", "allowed: name, timeouts, breaker, kind"),
         (
             "upstreams: [{name: e, kind: engine, timeouts: {x: 1}}]",
             "upstreams[0].timeouts.x",
@@ -249,7 +250,7 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
             "allowed: max_tokens, temperature, top_p",
         ),
         # missing keys
-        ("upstreams: [{name: e}]", "upstreams[0].kind", "field required"),
+        ("upstreams: [{name: e}]", "upstreams[0].kind", "field required: 'engine' or 'openai'"),
         ("routes: [{alias: a}]", "routes[0].chain", "field required"),
         # types, never coerced
         ("server: {workers: '2'}", "server.workers", "valid integer; given: '2'"),
@@ -309,7 +310,7 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ("engine: {kernels: cuda}", "engine.kernels", "'auto', 'c' or 'torch'; given: 'cuda'"),
         ("engine: {block_size: 24}", "engine.block_size", "16, 32, 64 or 128; given: 24"),
         ("engine: {preemption: swap}", "engine.preemption", "'recompute' or 'off'; given: 'swap'"),
-        ("upstreams: [{name: e, kind: vllm}]", "upstreams[0].kind", "'engine'; given: 'vllm'"),
+        ("upstreams: [{name: e, kind: vllm}]", "upstreams[0].kind", "must be 'engine' or 'openai'; given: 'vllm'"),
         ("models: [{name: 'a b', upstream: e}]", "models[0].name", "match pattern"),
         ("models: [{name: '', upstream: e}]", "models[0].name", "match pattern"),
         ("models: [{name: m, upstream: e, released: soon}]", "models[0].released", "given: 'soon'"),
@@ -335,7 +336,7 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         (
             "upstreams: [{name: e, kind: engine}, {name: f, kind: engine}]",
             "upstreams",
-            "exactly one must be of kind engine; given: 2",
+            "at most one may be of kind engine; given: e, f",
         ),
         (
             "models: [{name: m, upstream: e}, {name: n, upstream: e}]",

@@ -13,11 +13,15 @@ from genkan.errors import (
     GenkanError,
     InternalError,
     ModelNotFound,
+    NoUpstream,
     ReaderTooSlow,
     RequestError,
     TimedOut,
     UnsupportedOption,
+    UpstreamFailed,
+    UpstreamQuota,
     UpstreamRefused,
+    UpstreamThrottled,
     WrongMethod,
 )
 
@@ -71,12 +75,48 @@ def test_every_class_says_in_a_sentence_what_it_means(error: type[GenkanError]) 
 
 @pytest.mark.parametrize("error", REQUEST_ERRORS)
 def test_an_error_that_is_the_clients_is_named_a_request_error(error: type[RequestError]) -> None:
-    assert (error.type == "invalid_request_error") == (400 <= error.status < 500)
+    # 429 is not the request's fault: the same one may be sent again, and by their type clients know it.
+    assert (error.type == "invalid_request_error") == (400 <= error.status < 500 and error.status != 429)
+    assert (error.type == "rate_limit_error") == (error.status == 429)
 
 
-@pytest.mark.parametrize("error", REQUEST_ERRORS)
+#: Their instances know better: who is asked to come back when depends on the deployments that are left alone, or on
+#: the upstream's own word; and money that is spent does not come back by waiting.
+SAYS_WHEN_BY_ITSELF = {NoUpstream, UpstreamThrottled, UpstreamQuota}
+
+
+@pytest.mark.parametrize("error", [value for value in REQUEST_ERRORS if value not in SAYS_WHEN_BY_ITSELF])
 def test_lack_of_capacity_says_when_to_come_back_and_nothing_else_does(error: type[RequestError]) -> None:
     assert (error.retry_after_s is not None) == (error.status == 503)
+
+
+@pytest.mark.parametrize("after_s", [1.0, 30.0])
+def test_that_nobody_is_well_or_has_room_says_for_how_long(after_s: float) -> None:
+    assert NoUpstream("m", retry_after_s=after_s).retry_after_s == after_s
+    assert UpstreamThrottled(upstream="u", retry_after_s=after_s).retry_after_s == after_s
+
+
+@pytest.mark.parametrize(
+    ("there", "status", "kind", "code"),
+    [
+        (500, 502, "server_error", "upstream_error"),
+        (501, 502, "server_error", "upstream_error"),
+        (502, 503, "service_unavailable_error", "upstream_unavailable"),
+        (503, 503, "service_unavailable_error", "upstream_unavailable"),
+        (529, 503, "service_unavailable_error", "server_is_overloaded"),
+        (504, 504, "server_error", "upstream_timeout"),
+        (408, 504, "server_error", "upstream_timeout"),
+    ],
+)
+def test_an_upstreams_failure_is_shown_as_what_it_means(there: int, status: int, kind: str, code: str) -> None:
+    error = UpstreamFailed(upstream="u", status_there=there, retry_after_s=2.0)
+    assert (error.status, error.type, error.code, error.retry_after_s) == (status, kind, code, 2.0)
+    assert str(there) in error.message
+
+
+def test_one_upstreams_failure_does_not_change_the_class() -> None:
+    UpstreamFailed(upstream="u", status_there=503)
+    assert (UpstreamFailed.status, UpstreamFailed.type, UpstreamFailed.code) == (502, "server_error", "upstream_error")
 
 
 def test_a_wrong_setting_begins_with_its_path() -> None:

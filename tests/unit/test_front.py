@@ -31,6 +31,10 @@ class Raises:
 class Process:
     def __init__(self) -> None:
         self.asgi: Any = Api({"/": {"GET": hello}, "/echo": {"POST": hello}}, lambda _: None, [])
+        self.flushed = 0
+
+    def flush_metrics(self) -> None:
+        self.flushed += 1
 
 
 @bentoml.service(name="small", service_class=FrontedService, traffic={"timeout": 1})

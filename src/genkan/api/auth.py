@@ -1,6 +1,7 @@
 """Who may call. Until API keys are configured: peers on this machine, unless the configuration opens up."""
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from genkan.api.exchange import Exchange
@@ -53,6 +54,7 @@ def _is_local_name(host: str) -> bool:
     return name == "localhost" or _is_loopback(name)
 
 
+@lru_cache(maxsize=4096)
 def _is_loopback(peer: str) -> bool:
     try:
         address = ipaddress.ip_address(peer)

@@ -4,9 +4,10 @@ Everything the API sends goes through here, so every response carries ``x-reques
 """
 
 import asyncio
+import os
+import random
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,9 +27,12 @@ _DISCARD_PAUSE_S = 0.2  # a client that is silent for so long has stopped sendin
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")  # urllib takes these for plain text
 
 
+_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 - to be told apart is all that is asked of an id
+
+
 def new_request_id() -> str:
     """The server's own name for a request; a client's is never used as one."""
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{_bits(128):032x}"
 
 
 class ClientGone(Exception):
@@ -69,7 +73,10 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the first if there are several."""
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:  # a generator would cost more than the search
+            if key == name:
+                return value
+        return None
 
     def query_values(self, *names: str) -> dict[str, str]:
         """The parameters in the query string, of which ``names`` are known; those not given are left out.
@@ -119,7 +126,10 @@ class Exchange:
             raise BodyTimeout(f"The request body must arrive within {timeout_s:g} s.") from None
 
     def _check_media_type(self) -> None:
-        kind, _, parameters = (self.header(b"content-type") or b"").lower().partition(b";")
+        declared = self.header(b"content-type") or b""
+        if declared == JSON and self.header(b"content-encoding") is None:
+            return
+        kind, _, parameters = declared.lower().partition(b";")
         if kind.strip() != JSON:
             given = kind.strip().decode("latin-1")[:100] or "none"
             raise WrongMediaType(f"The content type must be application/json; given: {given}.")

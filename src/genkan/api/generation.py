@@ -1,7 +1,6 @@
 """``POST /v1/chat/completions`` and ``POST /v1/completions``: whole answers and event streams."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 from genkan.api.disconnect import cancelled_on_disconnect
 from genkan.api.exchange import Exchange
@@ -21,26 +20,27 @@ class GenerationEndpoint:
 
     async def __call__(self, exchange: Exchange) -> None:
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
-        async with answered(exchange, self._responder, self._parse(body)) as answer:
-            await _send(exchange, answer)
+        await answer(exchange, self._responder, self._parse(body), _send)
 
 
-@asynccontextmanager
-async def answered(
-    exchange: Exchange, responder: Responder, request: GenerationRequest
-) -> AsyncGenerator[Answer, None]:
-    """The responder's answer, closed at the end, whatever that is, and noted for the log.
+async def answer(
+    exchange: Exchange,
+    responder: Responder,
+    request: GenerationRequest,
+    send: Callable[[Exchange, Answer], Awaitable[None]],
+) -> None:
+    """Give the responder's answer to ``send``; it is closed at the end, whatever that is, and noted for the log.
 
     Raises ClientGone as soon as the client has gone, also while there is no answer yet.
     """
-    exchange.fields |= {"model": request.model, "stream": request.stream}
-    async with cancelled_on_disconnect(exchange):
+    exchange.fields["model"], exchange.fields["stream"] = request.model, request.stream
+    with cancelled_on_disconnect(exchange):
         answer = await responder.respond(request)
         try:
-            exchange.fields |= answer.fields
-            yield answer
+            exchange.fields.update(answer.fields)
+            await send(exchange, answer)
         finally:
-            exchange.fields |= {"usage": answer.usage}
+            exchange.fields["usage"] = answer.usage
             await answer.aclose()
 
 

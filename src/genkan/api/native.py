@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from genkan.api.exchange import Exchange
-from genkan.api.generation import answered
+from genkan.api.generation import answer
 from genkan.config import ServerConfig
 from genkan.errors import UpstreamBroken
 from genkan.upstream.base import Answer, Responder
@@ -29,14 +29,24 @@ class NativeEndpoint:
     async def __call__(self, exchange: Exchange) -> None:
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
         request = ChatRequest.from_object(_chat_body(parse_object(body)))
-        async with answered(exchange, self._responder, request) as answer:
-            reply = await (_collected(answer) if request.stream else _whole(answer))
-            reply |= {
-                "usage": answer.usage,
-                "latency_ms": round(1000 * exchange.elapsed_s, 3),
-                "cost_usd": None,  # no prices yet
-            }
-            await exchange.reply(orjson.dumps(reply), headers=answer.headers)
+        await answer(exchange, self._responder, request, _send_flat if not request.stream else _send_collected)
+
+
+async def _send_flat(exchange: Exchange, answer: Answer) -> None:
+    await _reply(exchange, answer, _whole(answer))
+
+
+async def _send_collected(exchange: Exchange, answer: Answer) -> None:
+    await _reply(exchange, answer, await _collected(answer))
+
+
+async def _reply(exchange: Exchange, answer: Answer, reply: dict[str, Any]) -> None:
+    reply |= {
+        "usage": answer.usage,
+        "latency_ms": round(1000 * exchange.elapsed_s, 3),
+        "cost_usd": None,  # no prices yet
+    }
+    await exchange.reply(orjson.dumps(reply), headers=answer.headers)
 
 
 def _chat_body(raw: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +55,7 @@ def _chat_body(raw: dict[str, Any]) -> dict[str, Any]:
     return {"model": DEFAULT_MODEL, **given}
 
 
-async def _whole(answer: Answer) -> dict[str, Any]:
+def _whole(answer: Answer) -> dict[str, Any]:
     assert answer.body is not None
     completion = _parsed(answer.body)
     choice = completion["choices"][0]

@@ -23,7 +23,7 @@ from genkan.bench.worker_profile import print_profile, profile_path, profiling
 
 DEFAULT_ROUNDS = 3
 PROFILED_FUNCTIONS = 45
-BUSY = 0.9  # of a core: a server that has less to do than that was not what limited its arm
+BUSY = 0.9  # of a core: a server that got or needed less than that was not what limited its arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,9 @@ class Outcome:
             lines.append(f"genkan / raw_asgi, requests/s: {rounds.ratio('rps', 'genkan', 'raw_asgi')}")
         idle = [arm for arm in figures if arm != "direct" and figures[arm]["busy"] < BUSY]
         if idle and shape.connections == CROWD:
-            lines.append(f"limited by the load or the upstream, not by the server: {', '.join(idle)}")
+            lines.append(
+                f"not limited by the server, but by the load, the upstream or others on its core: {', '.join(idle)}"
+            )
         return "\n".join(lines)
 
     def _of_kind(self, kind: str) -> dict[str, Any]:

@@ -104,9 +104,11 @@ class ServerProcess:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
         finally:
-            for pid in self.processes():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            while left := self.processes():  # again, until the kernel has put them away
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(_POLL_S)
             self._process.wait(STOP_S)
 
 

@@ -20,7 +20,8 @@ from genkan.errors import ConfigError
 DEFAULT_PATH = Path("configs/local.yaml")
 PATH_VARIABLE = "GENKAN_CONFIG"
 OVERRIDE_PREFIX = "GENKAN__"
-KINDS = "'engine', 'openai'"
+_KINDS = "'engine' or 'openai'"
+_SECRETIVE = frozenset({"headers", "base_url", "api_key_env"})
 
 
 def config_path(environ: Mapping[str, str] = os.environ, beside: Path = Path()) -> Path:
@@ -127,10 +128,17 @@ def _explained(error: ValidationError) -> ConfigError:
         problem = f"unknown key; allowed: {', '.join(_allowed_keys(first['loc'][:-1]))}"
     elif first["type"].startswith("union_tag_"):
         loc += ("kind",)
-        problem = f"must be one of {first.get('ctx', {}).get('expected_tags', KINDS)}"
-    elif first["type"] != "missing" and "headers" not in loc:  # a header may hold a secret
+        tag = first.get("ctx", {}).get("tag")
+        problem = f"field required: {_KINDS}" if tag is None else f"must be {_KINDS}; given: {tag!r}"
+    elif first["type"] != "missing" and not _may_hold_a_secret(loc, first["input"]):
         problem += f"; given: {first['input']!r}"
-    return ConfigError("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)[1:], problem)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return ConfigError(path.removeprefix("."), problem)
+
+
+def _may_hold_a_secret(loc: tuple[int | str, ...], given: object) -> bool:
+    """A header may be one, a URL may have one in it, and some write the key where the name of its variable belongs."""
+    return not _SECRETIVE.isdisjoint(loc) or (isinstance(given, dict | list) and bool(given))
 
 
 def _without_kind(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -85,14 +85,19 @@ class RetryConfig(Section):
     budget_min: int = Field(default=3, ge=0, le=1000, description="the requests, or this number if it is larger.")
 
 
+def _usual_reasons() -> list[FallbackReason]:
+    return ["error", "context_too_long"]
+
+
 class RouteConfig(Section):
     """A name that clients use and the models behind it."""
 
     alias: Name
     chain: list[Name] = Field(min_length=1, max_length=16, description="Names of models, in the order they are tried.")
     fallback_on: list[FallbackReason] = Field(
-        default_factory=lambda: ["error", "context_too_long"],
-        description="What sends a request on to the next model. A prompt that is too long goes on to larger windows.",
+        default_factory=_usual_reasons,
+        description="What sends a request on to the next model; without `error` nothing is retried either. "
+        "A prompt that is too long goes on to larger windows.",
     )
     total_s: Seconds = Field(default=600.0, description="For all attempts together, to the end of the answer.")
     retry: RetryConfig = RetryConfig()

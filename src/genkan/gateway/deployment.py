@@ -32,10 +32,18 @@ class Deployment:
         return self.breaker.begin(now_s)
 
     def begin_as_last(self, now_s: float) -> Attempt | None:
-        """An attempt although breaker or health probes advise against it, one at a time: there is nobody else."""
+        """An attempt although breaker or health probes advise against it, because there is nobody else.
+
+        While the breaker is open, it is one at a time.
+        """
         if self.cooling.left_s(now_s) or self.standing.parked_by(now_s) is not None:
             return None
         return self.breaker.begin(now_s, forced=True)
+
+    def is_well(self, now_s: float) -> bool:
+        """Whether ``begin`` would give an attempt as soon as it is not cooling."""
+        standing = self.standing
+        return standing.healthy and standing.parked_by(now_s) is None and self.breaker.admits(now_s)
 
     def available_in_s(self, now_s: float) -> float:
         """Seconds until it may be asked, as far as is known; 0 when it may now."""

@@ -7,19 +7,18 @@
    as long as it said itself, within the route's retry budget.
 
 All of it has one deadline. What each error means stands in `rules.py`. An error that says the request is wrong goes to
-the client at once, unless another deployment failed before: then it may only mean that this one cannot do what the
-other could, and the client gets the error of the one that failed.
+the client at once, unless another deployment failed before, or gave an answer that a content filter emptied: then it
+may only mean that this one cannot do what the other could, and the client gets what the other gave.
 
 After the first piece of an answer has been given to the client there is no way back: what fails then is told in the
 stream.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from genkan.clock import Clock
-from genkan.errors import NoUpstream, TimedOut, UpstreamError, UpstreamThrottled
+from genkan.errors import NoUpstream, TimedOut, UpstreamError, UpstreamFailed, UpstreamQuota, UpstreamThrottled
 from genkan.gateway.breaker import Attempt
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
@@ -27,11 +26,14 @@ from genkan.gateway.observer import GatewayObserver
 from genkan.gateway.retry import Backoff, wait_s
 from genkan.gateway.rules import Verdict, verdict
 from genkan.gateway.standing import PARKED_S
+from genkan.gateway.underway import Underway, outcome_of
 from genkan.upstream.base import Answer
 from genkan.wire.chat import GenerationRequest
 
 Sleep = Callable[[float], Awaitable[None]]
-_log = logging.getLogger("genkan.gateway")
+_LATER_S = 5.0  # where nobody said when to come back
+#: What clients are told of coming back when no upstream said.
+_COME_BACK_S = 5.0
 
 
 class Fallback:
@@ -46,12 +48,19 @@ class Fallback:
         """An answer that has begun, and how it came about. Raises RequestError; ``error.attempts`` counts attempts."""
         walk = Walk(self, chain, request)
         try:
-            return await walk.to_answer(), walk
-        except UpstreamError as error:
-            error.attempts = walk.attempts
+            answer = await walk.to_answer()
+        except BaseException as error:
+            if isinstance(error, UpstreamError):
+                error.attempts = walk.attempts or None
+            walk.forget()
+            await walk.let_go()
             raise
-        finally:
-            await walk.aclose()
+        try:
+            await walk.let_go()
+        except BaseException:  # cancelled, and nobody else knows of the answer yet
+            await answer.aclose()
+            raise
+        return answer, walk
 
 
 class Walk:
@@ -68,20 +77,25 @@ class Walk:
         self._failures: list[tuple[Deployment, UpstreamError, Verdict]] = []
         self._passed_over: list[Deployment] = []
         self._filtered: tuple[Deployment, Answer] | None = None  # for want of a better one
+        self._first: Deployment | None = None
+        self._reasons: list[str] = []  # why each in turn was not the one that answers
         self.attempts = 0
         self.answered_by: Deployment | None = None
 
     @property
     def fell_back_because(self) -> str | None:
-        """The code of the first failure; ``unavailable`` if another was passed over; None if the first one answered."""
-        if self._failures:
-            return self._failures[0][1].code or self._failures[0][1].type
-        return "unavailable" if self._passed_over else None
+        """Why the first in turn did not answer; None if it did.
+
+        The code of its error, ``content_filter``, or ``unavailable`` if it was passed over.
+        """
+        return self._reasons[0] if self.answered_by is not self._first and self._reasons else None
 
     async def to_answer(self) -> Answer:
         """See Fallback."""
         self._chain.budget.requested(self._began_s)
-        for deployment in self._chain.order():
+        order = self._chain.order()
+        self._first = order[0]
+        for deployment in order:
             if (answer := await self._ask(deployment, deployment.begin)) is not None:
                 return answer
         passed_over, self._passed_over = self._passed_over, []
@@ -93,8 +107,12 @@ class Walk:
             return answer
         raise self._exhausted()
 
-    async def aclose(self) -> None:
-        """Let go of an answer that was not needed."""
+    def forget(self) -> None:
+        """Drop the failures: an error knows the frames it passed, and through them this walk, which knows the error."""
+        self._failures.clear()
+
+    async def let_go(self) -> None:
+        """Close the answer that was kept for want of a better one and is not needed."""
         if self._filtered is not None:
             await self._filtered[1].aclose()
 
@@ -107,25 +125,40 @@ class Walk:
         attempt = begin(now_s)
         if attempt is None:
             self._passed_over.append(deployment)
+            self._reasons.append("unavailable")
             return None
-        if self._failures and self._failures[-1][0] is not deployment:
-            self._observer.fell_back(self._chain.name, self._failures[-1][1].code or "error")
+        if self._reasons:
+            self._tell_the_observer(deployment)
         self.attempts += 1
-        underway = _Underway(deployment, attempt, now_s, self._clock, self._observer)
+        underway = Underway(deployment, attempt, now_s, self._clock, self._observer)
         try:
             answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s)
         except UpstreamError as error:
             self._judge(deployment, error, underway)
             return None
-        except BaseException:
-            underway.abandoned()
+        except BaseException as error:
+            underway.abandoned(error)
             raise
-        if answer.filtered and self._filtered is None and "content_filter" in self._chain.config.fallback_on:
+        if answer.filtered and "content_filter" in self._chain.config.fallback_on:
             underway.succeeded()
-            self._filtered = deployment, answer
+            await self._keep(deployment, answer)
             return None
         self.answered_by = deployment
         return underway.begun(answer)
+
+    def _tell_the_observer(self, asked: Deployment) -> None:
+        if any(failed is asked for failed, _, _ in self._failures):
+            self._observer.retried(asked.name)
+        elif asked is not self._first:
+            self._observer.fell_back(self._chain.name, self._reasons[-1])
+
+    async def _keep(self, deployment: Deployment, filtered: Answer) -> None:
+        """Hold back an answer that a content filter emptied; the first such is as good as any."""
+        self._reasons.append("content_filter")
+        if self._filtered is None:
+            self._filtered = deployment, filtered
+        else:
+            await filtered.aclose()
 
     def _suits(self, deployment: Deployment) -> bool:
         """A prompt that was too long for one window can only fit a larger one."""
@@ -135,7 +168,7 @@ class Walk:
             if meaning.reason == "context_too_long"
         )
 
-    def _judge(self, deployment: Deployment, error: UpstreamError, underway: "_Underway") -> None:
+    def _judge(self, deployment: Deployment, error: UpstreamError, underway: "Underway") -> None:
         meaning = verdict(error)
         underway.failed(error, meaning)
         now_s = self._clock.monotonic()
@@ -143,9 +176,11 @@ class Walk:
             deployment.cooling.until(now_s, error.retry_after_s)
         if meaning.parks:
             deployment.standing.park(error, now_s + PARKED_S)
-        self._failures.append((deployment, error, meaning))
+        self._failures.append((deployment, error.with_traceback(None), meaning))
+        self._reasons.append(outcome_of(error, meaning))
         is_request = meaning.reason == "request" or meaning.reason not in self._chain.config.fallback_on
-        if is_request and all(earlier.reason != "error" for _, _, earlier in self._failures[:-1]):
+        others_could = self._filtered is not None or any(one.reason == "error" for _, _, one in self._failures[:-1])
+        if is_request and not others_could:
             raise error
 
     def _take_filtered(self) -> Answer | None:
@@ -159,28 +194,28 @@ class Walk:
         retry = self._chain.config.retry
         backoff = Backoff(retry.backoff_s, retry.max_backoff_s)
         for _ in range(retry.max_retries):
-            if (found := self._worth_asking_again()) is None:
-                return None
-            deployment, error = found
             now_s = self._clock.monotonic()
-            pause_s = wait_s(
-                error.retry_after_s, backoff.next_s(), self._deadline_s - now_s, max_wait_s=retry.max_wait_s
-            )
-            if pause_s is None or not self._chain.budget.take(now_s):
+            found = self._worth_asking_again(now_s, backoff.next_s())
+            if found is None or not self._chain.budget.take(now_s):
                 return None
+            deployment, pause_s = found
             await self._sleep(pause_s)
-            self._observer.retried(deployment.name)
             if (answer := await self._ask(deployment, deployment.begin)) is not None:
                 return answer
         return None
 
-    def _worth_asking_again(self) -> tuple[Deployment, UpstreamError] | None:
-        """The first of the chain whose last failure may be over soon, and whose breaker has not opened by it."""
+    def _worth_asking_again(self, now_s: float, backoff_s: float) -> tuple[Deployment, float] | None:
+        """The first that was asked whose last failure may be over soon, and in how many seconds to ask it."""
         last = {deployment.name: (deployment, error, meaning) for deployment, error, meaning in self._failures}
-        now_s = self._clock.monotonic()
+        left_s, max_wait_s = self._deadline_s - now_s, self._chain.config.retry.max_wait_s
         for deployment, error, meaning in last.values():
-            if meaning.again and deployment.breaker.admits(now_s):
-                return deployment, error
+            if not meaning.again or not deployment.is_well(now_s):
+                continue
+            # What other errors say of coming back is our own advice to clients.
+            said_s = error.retry_after_s if isinstance(error, UpstreamFailed) else None
+            pause_s = wait_s(deployment.cooling.left_s(now_s) or said_s, backoff_s, left_s, max_wait_s=max_wait_s)
+            if pause_s is not None:
+                return deployment, pause_s
         return None
 
     def _exhausted(self) -> UpstreamError | NoUpstream:
@@ -191,8 +226,13 @@ class Walk:
         error = candidates[0] if candidates else self._nobody_asked(now_s)
         if error.status in (429, 503):
             waits_s = [e.retry_after_s for _, e, _ in self._failures if e.retry_after_s is not None]
-            error.retry_after_s = min(waits_s, default=error.retry_after_s)
+            waits_s += [left_s for one, _, _ in self._failures if (left_s := one.cooling.left_s(now_s))]
+            waits_s += [] if error.retry_after_s is None else [error.retry_after_s]
+            is_ours = isinstance(error, UpstreamQuota)  # and will not pass by waiting
+            error.retry_after_s = min(waits_s, default=None if is_ours else _COME_BACK_S)
         error.should_retry = None if error.retry_after_s is not None else False
+        if error.status in (429, 503) and error.retry_after_s is None:
+            error.retry_after_s = _LATER_S  # for those who come back by themselves, whatever should_retry says
         return error
 
     def _nobody_asked(self, now_s: float) -> UpstreamError | NoUpstream:
@@ -202,76 +242,8 @@ class Walk:
         parked = [one.standing.parked_by(now_s) for one in everyone]
         if (first := parked[0]) is not None and all(parked):
             return first
-        soonest_s = min(one.available_in_s(now_s) for one in everyone)
+        soonest_s = min(one.available_in_s(now_s) for one, by in zip(everyone, parked, strict=True) if by is None)
         return NoUpstream(self._request.model, retry_after_s=max(soonest_s, 1.0))
-
-
-class _Underway:
-    """An attempt whose end is told to its breaker and to the observer, once."""
-
-    __slots__ = ("_attempt", "_began_s", "_clock", "_deployment", "_is_over", "_observer")
-
-    def __init__(
-        self, deployment: Deployment, attempt: Attempt, began_s: float, clock: Clock, observer: GatewayObserver
-    ) -> None:
-        self._deployment = deployment
-        self._attempt = attempt
-        self._began_s = began_s
-        self._clock = clock
-        self._observer = observer
-        self._is_over = False
-
-    def begun(self, answer: Answer) -> Answer:
-        """``answer``, followed to its end."""
-        if answer.batches is None:
-            self.succeeded()
-            return answer
-        now_s = self._clock.monotonic()
-        self._observer.first_token(self._deployment.name, now_s - self._began_s)
-        if self._attempt.probe:
-            self._attempt.succeeded(now_s)  # a long answer must not keep everybody else waiting
-        inner = answer.batches
-        answer.batches = self._followed(inner)
-        answer.on_close(self._closed)
-        answer.on_close(inner.aclose)
-        return answer
-
-    def succeeded(self) -> None:
-        self._attempt.succeeded(self._ended("ok"))
-
-    def failed(self, error: UpstreamError, meaning: Verdict) -> None:
-        # What an upstream calls a fault of the request is its own word, and there may be any number of those.
-        now_s = self._ended("refused" if meaning.reason == "request" else error.code or error.type)
-        if meaning.failure:
-            self._attempt.failed(now_s)
-        else:
-            self._attempt.ignored(now_s)
-        if meaning.reason == "error":
-            _log.warning("%s failed: %s%s", self._deployment.name, error.message, _because(error))
-
-    def abandoned(self) -> None:
-        """The client went away."""
-        self._attempt.ignored(self._ended("client_gone"))
-
-    def _ended(self, outcome: str) -> float:
-        now_s = self._clock.monotonic()
-        if not self._is_over:
-            self._is_over = True
-            self._observer.attempted(self._deployment.name, outcome, now_s - self._began_s)
-        return now_s
-
-    async def _followed(self, batches: AsyncGenerator[list[bytes], None]) -> AsyncGenerator[list[bytes], None]:
-        try:
-            async for batch in batches:
-                yield batch
-        except UpstreamError as error:
-            self.failed(error, verdict(error))
-            raise
-        self.succeeded()
-
-    async def _closed(self) -> None:
-        if not self._is_over:
-            self.abandoned()
 
 
 def _is_larger(one: Deployment, other: Deployment) -> bool:
@@ -279,7 +251,3 @@ def _is_larger(one: Deployment, other: Deployment) -> bool:
     if one.model == other.model:
         return False
     return one.context_tokens is None or other.context_tokens is None or one.context_tokens > other.context_tokens
-
-
-def _because(error: UpstreamError) -> str:
-    return f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ is not None else ""

@@ -18,7 +18,7 @@ class GatewayObserver(Protocol):
         """The same deployment is asked again by the same request."""
 
     def fell_back(self, route: str, reason: str) -> None:
-        """A request went on to another deployment, because of an error with that code."""
+        """A request went on to another deployment because of that: an error's code, or as in a Walk's reasons."""
 
     def breaker_changed(self, deployment: str, before: State, after: State) -> None:
         """A circuit opened, may be probed, or closed."""

@@ -8,8 +8,6 @@ Three reasons, each with its own end:
 * **unhealthy**: health probes fail. Unlike the other two this is only a guess of what a request would meet.
 """
 
-import copy
-
 from genkan.errors import UpstreamError, UpstreamUnauthorized
 
 PARKED_S = 300.0
@@ -30,7 +28,7 @@ class UpstreamStanding:
 
     def park(self, error: UpstreamError, until_s: float) -> None:
         """Ask nothing of it before ``until_s``; who would have asked gets ``error``."""
-        self._parked_by, self._parked_until_s = error, until_s
+        self._parked_by, self._parked_until_s = _anew(error), until_s
 
     def unpark_credential(self) -> None:
         """The key was accepted after all; that says nothing of money."""
@@ -41,8 +39,7 @@ class UpstreamStanding:
         """A new error of the kind that parked it; None when it is not parked."""
         if self._parked_by is None or now_s >= self._parked_until_s:
             return None
-        # Not the error itself: a raised one collects tracebacks, which keep whole requests alive.
-        return copy.copy(self._parked_by).with_traceback(None)
+        return _anew(self._parked_by)
 
     @property
     def healthy(self) -> bool:
@@ -66,3 +63,8 @@ class Cooling:
     def left_s(self, now_s: float) -> float:
         """Seconds until it may be asked; 0 when it may now."""
         return max(self._until_s - now_s, 0.0)
+
+
+def _anew(error: UpstreamError) -> UpstreamError:
+    """One like it that was never raised: a raised error collects tracebacks, which keep whole requests alive."""
+    return type(error)(error.message, upstream=error.upstream)

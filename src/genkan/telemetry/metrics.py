@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from genkan.engine.statistics import EngineStatistics, StepReport
+from genkan.telemetry.tally import Tally
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_SECONDS = (0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -18,7 +19,8 @@ _CHUNK_TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 class HttpMetrics:
     """Requests as clients see them. Labels are bounded: ``path`` is a known path or "other"."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, tally: Tally, registry: CollectorRegistry = REGISTRY) -> None:
+        self._tally = tally
         self._seconds = Histogram(
             "genkan_request_seconds",
             "From a request's headers to the end of its answer",
@@ -35,8 +37,8 @@ class HttpMetrics:
         if bound is None:
             bound = self._seconds.labels(path), self._requests.labels(path, str(status))
             self._bound[path, status] = bound
-        bound[0].observe(seconds)
-        bound[1].inc()
+        self._tally.observe(bound[0], seconds)
+        self._tally.count(bound[1])
 
 
 class EngineMetrics:

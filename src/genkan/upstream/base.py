@@ -14,7 +14,7 @@ class Answer:
     answer calls ``aclose``, always: it also cancels what is still being generated.
 
     ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
-    passed, and ``filtered`` says that so far it holds nothing but the word of a content filter. Those who pass an
+    passed, and ``filtered`` says that a content filter ended it as soon as it began. Those who pass an
     answer on fill them.
     """
 

@@ -1,9 +1,9 @@
-"""What all upstreams share: OpenAI's API over HTTP, one session a worker, an answer checked as it passes.
+"""What all upstreams share: OpenAI's API over HTTP, connections of each worker's own, an answer checked as it passes.
 
-The session is ours, not BentoML's proxy client, which drops live streams when it renews its session and does not pass
-a client's disconnect on. Nothing is inflated (a small gzip body can become gigabytes), no redirect is followed (it
-would carry our key elsewhere), no proxy is taken from the environment, and headers are built here, never copied from
-the client. aiohttp's exceptions become ours in this file and nowhere else.
+BentoML's proxy client is not used: it drops live streams when it renews its session and does not pass a client's
+disconnect on. Nothing is inflated (a small gzip body can become gigabytes), no redirect is followed (it would carry our
+key elsewhere), no proxy is taken from the environment, and headers are built here, never copied from the client. The
+HTTP client's exceptions become ours in this file and nowhere else.
 """
 
 from abc import ABC, abstractmethod
@@ -11,53 +11,61 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
-
-import aiohttp
-from yarl import URL
+from urllib.parse import urlencode
 
 from genkan import __version__
-from genkan.config import Timeouts
-from genkan.errors import ConnectFailed, StreamInterrupted, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
+from genkan.config import ConnectionsConfig, Timeouts
+from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
+from genkan.upstream.answer_events import MAX_BODY_BYTES, AnswerEvents, some_of
 from genkan.upstream.base import Answer
 from genkan.upstream.bulkhead import Bulkhead, Full
-from genkan.upstream.connections import fresh_connection, was_reused
+from genkan.upstream.http_client import ConnectTimeout, Dial, HttpClient, HttpError, NotConnected, Response
 from genkan.upstream.phase_timer import PhaseTimer
-from genkan.wire.answers import MAX_HELD_BYTES, AnswerStream, ErrorInAnswer, MalformedAnswer, WholeAnswer
-from genkan.wire.chat import CompletionRequest, GenerationRequest
-from genkan.wire.sse import DONE_DATA, EventTooLarge, SseDecoder
+from genkan.wire.answers import MAX_HELD_BYTES, ErrorInAnswer, MalformedAnswer, WholeAnswer
+from genkan.wire.chat import GenerationRequest
+from genkan.wire.sse import EventTooLarge
 
-MAX_BODY_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
 _DRAIN_S = 1.0
+_AFTERMATH_S = 2.0  # for the usage and [DONE], once every choice has ended
 _ANY_CASE_IDENTITY = (None, "identity", "Identity", "")
+_HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
+    "user-agent": f"genkan/{__version__}",
+}
 
 
 class HttpUpstream(ABC):
-    """An upstream that speaks OpenAI's HTTP. ``start`` comes first, ``aclose`` last."""
+    """An upstream that speaks OpenAI's HTTP. Whoever has one calls ``aclose`` at the end."""
 
-    def __init__(self, name: str, *, headers: Mapping[str, str], timeouts: Timeouts, bulkhead: Bulkhead) -> None:
-        """``headers`` go with every request."""
+    def __init__(
+        self,
+        name: str,
+        *,
+        dial: Dial,
+        kept: ConnectionsConfig,
+        host: str,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        bulkhead: Bulkhead,
+    ) -> None:
+        """``host`` and ``headers`` go with every request; of ``kept`` its limits on idle connections count."""
         self.name = name
         self.timeouts = timeouts
         self.bulkhead = bulkhead
-        self._headers = {
-            "content-type": "application/json",
-            "accept": "application/json, text/event-stream",
-            "accept-encoding": "identity",
-            "user-agent": f"genkan/{__version__}",
-            **headers,
-        }
-        self._named = _Named(self)
-        self._urls: dict[str, URL] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self.naming = _Named(self)
+        self.client = HttpClient(
+            dial, connect_s=timeouts.connect_s, keep_alive=kept.keep_alive, keep_alive_s=kept.keep_alive_s
+        )
+        lines = {"host": host, **_HEADERS, **{key.lower(): value for key, value in headers.items()}}
+        self._header_lines = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
+        self._heads: dict[tuple[str, str], bytes] = {}
 
     @abstractmethod
-    def _url(self, path: str) -> str:
+    def _target(self, path: str) -> str:
         """Where it has what OpenAI has at ``path``."""
-
-    @abstractmethod
-    def _connections(self) -> aiohttp.BaseConnector:
-        """The pool, made in the event loop that uses it."""
 
     @abstractmethod
     def _body(self, request: GenerationRequest, model: str) -> bytes:
@@ -71,31 +79,19 @@ class HttpUpstream(ABC):
     def _error_in_answer(self, error: Any) -> UpstreamError:
         """What an error object in an answer with status 200 means."""
 
-    async def start(self) -> None:
-        """Open the session; call it in the event loop that will make the requests."""
-        self._session = aiohttp.ClientSession(
-            connector=self._connections(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=self.timeouts.connect_s),
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
-
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        self.client.close()
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
         """See Upstream."""
         call = _Call(self, PhaseTimer(self.name, total_s=min(total_s, self.timeouts.total_s)))
         try:
-            with self._named, call.first_phase(stream=request.stream):
+            with self.naming, call.first_phase(stream=request.stream):
                 await call.enter()
                 call.response = response = await self.send("POST", request.path, self._body(request, model))
                 if response.status != 200:
-                    raise self._refusal(response.status, response.headers, await _some(response, MAX_ERROR_BYTES))
+                    raise await self._refused(response)
                 if response.headers.get("content-encoding") not in _ANY_CASE_IDENTITY:
                     raise self.broken("The answer is compressed, and was not to be.")
                 answer = await (self._stream(request, call) if request.stream else self._whole(response))
@@ -109,11 +105,11 @@ class HttpUpstream(ABC):
         """The whole body of an answer with status 200. Raises UpstreamError."""
         timer = PhaseTimer(self.name, total_s=limit_s)
         try:
-            with self._named, timer.phase("total", limit_s):
+            with self.naming, timer.phase("total", limit_s):
                 response = await self.send(method, path, parameters=parameters)
                 try:
                     if response.status != 200:
-                        raise self._refusal(response.status, response.headers, await _some(response, MAX_ERROR_BYTES))
+                        raise await self._refused(response)
                     return await self._all(response)
                 finally:
                     response.close()
@@ -121,57 +117,59 @@ class HttpUpstream(ABC):
             timer.close()
 
     async def send(
-        self, method: str, path: str, body: bytes | None = None, parameters: dict[str, str] | None = None
-    ) -> aiohttp.ClientResponse:
-        """The response to one request, once its headers have come; sent again if an idle connection was dead.
-
-        Raises aiohttp's errors.
-        """
-        assert self._session is not None, "start() comes first"
-        url = self._urls.get(path) or self._urls.setdefault(path, URL(self._url(path), encoded=True))
+        self, method: str, path: str, body: bytes | None = None, parameters: Mapping[str, str] | None = None
+    ) -> Response:
+        """The response to one request, once its head has come. Raises HttpError."""
+        head = self._heads.get((method, path)) or self._make_head(method, path)
         if parameters:
-            url = url.with_query(parameters)
-        try:
-            return await self._session.request(method, url, data=body, allow_redirects=False)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError) or not was_reused():
-                raise
-        with fresh_connection():
-            return await self._session.request(method, url, data=body, allow_redirects=False)
+            line, _, rest = head.partition(b" HTTP/1.1")
+            head = b"%b?%b HTTP/1.1%b" % (line, urlencode(parameters).encode(), rest)
+        if body is None:
+            return await self.client.request(head + b"\r\n")
+        return await self.client.request(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+
+    def _make_head(self, method: str, path: str) -> bytes:
+        text = f"{method} {self._target(path)} HTTP/1.1\r\n{self._header_lines}"
+        head = self._heads[method, path] = text.encode("ascii")
+        return head
 
     def named(self, error: Exception) -> UpstreamError | None:
-        """Our name for an exception of aiohttp's or of an answer's reading; None for any other."""
-        if isinstance(error, aiohttp.ClientConnectorError):
-            return ConnectFailed("The model's server cannot be reached.", upstream=self.name)
-        if isinstance(error, aiohttp.ServerTimeoutError):
+        """Our name for an exception of the HTTP client's or of an answer's reading; None for any other."""
+        if isinstance(error, ConnectTimeout):
             return TimedOut(upstream=self.name, phase="connect", limit_s=self.timeouts.connect_s)
+        if isinstance(error, NotConnected):
+            return ConnectFailed("The model's server cannot be reached.", upstream=self.name)
+        if isinstance(error, HttpError):
+            return self.broken("The connection to the model's server broke.")
         if isinstance(error, EventTooLarge | MalformedAnswer):
             return self.broken(f"The model's answer is malformed: {error}.")
         if isinstance(error, ErrorInAnswer):
             return self._error_in_answer(error.error)
-        if isinstance(error, aiohttp.ClientError | aiohttp.http_exceptions.HttpProcessingError | OSError):
-            return self.broken("The connection to the model's server broke.")
         return None
 
     def broken(self, message: str) -> UpstreamBroken:
         return UpstreamBroken(message, upstream=self.name)
 
-    async def _whole(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _refused(self, response: Response) -> UpstreamError:
+        body = await some_of(response, MAX_ERROR_BYTES)
+        return self._refusal(response.status, response.headers, body)
+
+    async def _whole(self, response: Response) -> Answer:
         body = await self._all(response)
         whole = WholeAnswer(body)
         answer = Answer(body=body)
         answer.usage, answer.filtered = whole.usage, whole.filtered
         return answer
 
-    async def _all(self, response: aiohttp.ClientResponse) -> bytes:
-        body = await _some(response, MAX_BODY_BYTES + 1)
+    async def _all(self, response: Response) -> bytes:
+        body = await some_of(response, MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
             raise self.broken(f"The answer has more than {MAX_BODY_BYTES} bytes.")
         return body
 
     async def _stream(self, request: GenerationRequest, call: "_Call") -> Answer:
         assert call.response is not None
-        events = _Events(self, call.response, request)
+        events = AnswerEvents(self.name, call.response, request)
         held: list[bytes] = []
         held_bytes = 0
         while not events.follower.started and held_bytes < MAX_HELD_BYTES:
@@ -186,14 +184,19 @@ class HttpUpstream(ABC):
         return answer
 
     async def _batches(
-        self, answer: Answer, held: list[bytes], events: "_Events", call: "_Call"
+        self, answer: Answer, held: list[bytes], events: AnswerEvents, call: "_Call"
     ) -> AsyncGenerator[list[bytes], None]:
         if held:
             yield held
-        limit_s = self.timeouts.between_tokens_s
         while not events.ended:
-            with self._named, call.timer.phase("between_tokens", limit_s):
-                batch = await events.next()
+            limit_s = _AFTERMATH_S if events.follower.complete else self.timeouts.between_tokens_s
+            try:
+                with self.naming, call.timer.phase("between_tokens", limit_s):
+                    batch = await events.next()
+            except TimedOut:
+                if events.follower.complete:
+                    return  # all of the answer was there; the response is cut off for want of its end
+                raise
             answer.usage = events.follower.usage
             if batch:
                 yield batch
@@ -201,7 +204,7 @@ class HttpUpstream(ABC):
 
 
 class _Named:
-    """``with`` it, aiohttp's exceptions and those of an answer's reading become ours."""
+    """``with`` it, the HTTP client's exceptions and those of an answer's reading become ours."""
 
     __slots__ = ("_upstream",)
 
@@ -218,67 +221,6 @@ class _Named:
             raise ours from error
 
 
-class _Events:
-    """The events of one stream, read and checked. ``ended`` once it is complete."""
-
-    __slots__ = ("_content", "_decoder", "_first", "_request", "_upstream", "ended", "follower")
-
-    def __init__(self, upstream: HttpUpstream, response: aiohttp.ClientResponse, request: GenerationRequest) -> None:
-        prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
-        self.follower = AnswerStream(choices=request.sampling.n * prompts, show_usage=request.include_usage)
-        self.ended = False
-        self._upstream = upstream
-        self._content = response.content
-        self._request = request
-        self._decoder = SseDecoder()
-        self._first = True
-
-    async def next(self) -> list[bytes] | None:
-        """The payloads to pass on that came next, at least one; None when there are no more.
-
-        Raises aiohttp's errors, those of wire/answers.py, and StreamInterrupted.
-        """
-        while not self.ended:
-            chunk = await self._content.readany()
-            if self._first and chunk.strip():
-                self._first = False
-                if chunk.lstrip()[:1] in (b"{", b"["):
-                    return await self._from_whole(chunk)
-            if not chunk:
-                self._end()
-            elif (payloads := self._decoder.feed(chunk)) and (batch := self._take(payloads)):
-                return batch
-        return None
-
-    def _take(self, payloads: list[bytes]) -> list[bytes]:
-        if DONE_DATA in payloads:
-            del payloads[payloads.index(DONE_DATA) :]
-            batch = self.follower.take(payloads)
-            self._end()
-            return batch
-        return self.follower.take(payloads)
-
-    def _end(self) -> None:
-        if self.follower.complete:
-            self.ended = True
-        elif self.follower.started:
-            raise StreamInterrupted("The model's answer ended before it was complete.", upstream=self._upstream.name)
-        else:
-            raise self._upstream.broken("The model's answer is empty.")
-
-    async def _from_whole(self, begun: bytes) -> list[bytes]:
-        """Some servers answer with a whole body although a stream was asked for."""
-        body = begun
-        while more := await self._content.readany():
-            body += more
-            if len(body) > MAX_BODY_BYTES:
-                raise MalformedAnswer(f"more than {MAX_BODY_BYTES} bytes")
-        whole = WholeAnswer(body)
-        batch = self.follower.take(whole.as_chunks(show_usage=True))
-        self._end()
-        return batch
-
-
 class _Call:
     """What one attempt holds: a place in the bulkhead, a timer, a response."""
 
@@ -286,7 +228,7 @@ class _Call:
 
     def __init__(self, upstream: HttpUpstream, timer: PhaseTimer) -> None:
         self.timer = timer
-        self.response: aiohttp.ClientResponse | None = None
+        self.response: Response | None = None
         self.complete = False  # all of the answer was read, but perhaps not the end of the response
         self._upstream = upstream
         self._entered = False
@@ -308,28 +250,18 @@ class _Call:
     async def aclose(self) -> None:
         """Give everything back. What is unfinished is cancelled by closing its connection."""
         response, self.response = self.response, None
-        if response is not None:
-            if self.complete and not response.content.at_eof():
+        try:
+            if response is not None and self.complete and not response.at_eof:
                 await self._drain(response)
-            response.close()  # a finished response has given its connection back already; then this does nothing
-        self.timer.close()
-        if self._entered:
-            self._entered = False
-            self._upstream.bulkhead.release()
+        finally:  # also when the draining is cancelled
+            if response is not None:
+                response.close()  # a finished response has given its connection back already; then this does nothing
+            self.timer.close()
+            if self._entered:
+                self._entered = False
+                self._upstream.bulkhead.release()
 
-    async def _drain(self, response: aiohttp.ClientResponse) -> None:
+    async def _drain(self, response: Response) -> None:
         """Read the end of a body whose answer is over, so that its connection can be used again."""
-        with suppress(aiohttp.ClientError, TimedOut), self.timer.phase("total", _DRAIN_S):
-            await _some(response, MAX_ERROR_BYTES)
-
-
-async def _some(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The body, or the beginning of it that passes ``limit_bytes``."""
-    body = await response.content.readany()
-    if response.content.at_eof():
-        return body
-    pieces, size = [body], len(body)
-    while size < limit_bytes and (piece := await response.content.readany()):
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces)
+        with suppress(UpstreamError), self._upstream.naming, self.timer.phase("total", _DRAIN_S):
+            await some_of(response, MAX_ERROR_BYTES)

@@ -8,13 +8,12 @@ after 3 s.
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
-from genkan.config import EngineUpstreamConfig
+from genkan.config import ConnectionsConfig, EngineUpstreamConfig
 from genkan.errors import UpstreamError
 from genkan.upstream.bulkhead import Bulkhead
-from genkan.upstream.connections import UnixConnections
+from genkan.upstream.dialers import UnixDialer
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.refusals import relayed
 from genkan.wire.chat import GenerationRequest
@@ -22,8 +21,7 @@ from genkan.wire.chat import GenerationRequest
 #: Where the engine shows and purges its prefix cache, on its socket as on the gateway.
 PREFIX_CACHE_PATH = "/admin/prefix-cache"
 
-_KEEP_ALIVE = 100
-_KEEP_ALIVE_S = 3.0
+_KEPT = ConnectionsConfig(keep_alive=100, keep_alive_s=3.0)
 _ADMIN_S = 30.0  # the engine answers between two forward passes, and the prefill of a long chunk takes seconds
 
 
@@ -33,11 +31,13 @@ class LocalEngine(HttpUpstream):
     def __init__(self, config: EngineUpstreamConfig, socket_path: str) -> None:
         super().__init__(
             config.name,
+            dial=UnixDialer(socket_path),
+            kept=_KEPT,
+            host="engine",
             headers={},
             timeouts=config.timeouts,
             bulkhead=Bulkhead(0, 0),
         )
-        self._socket_path = socket_path
 
     async def prefix_cache(self) -> bytes:
         """The engine's prefix cache, as the JSON it gives. Raises UpstreamError."""
@@ -50,11 +50,8 @@ class LocalEngine(HttpUpstream):
     async def _administer(self, method: str, parameters: dict[str, str]) -> bytes:
         return await self.exchange(method, PREFIX_CACHE_PATH, parameters, limit_s=_ADMIN_S)
 
-    def _url(self, path: str) -> str:
-        return f"http://engine{path}"
-
-    def _connections(self) -> aiohttp.BaseConnector:
-        return UnixConnections(self._socket_path, keep_alive=_KEEP_ALIVE, keep_alive_s=_KEEP_ALIVE_S)
+    def _target(self, path: str) -> str:
+        return path
 
     def _body(self, request: GenerationRequest, model: str) -> bytes:
         body = {**request.raw, "model": model}

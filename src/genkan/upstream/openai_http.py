@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from genkan.clock import Clock
 from genkan.config import OpenAiUpstreamConfig
 from genkan.errors import UpstreamError
 from genkan.upstream.bulkhead import Bulkhead
-from genkan.upstream.connections import TcpConnections
+from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.refusals import refusal, refusal_in_answer
 from genkan.wire.chat import GenerationRequest
@@ -22,22 +22,23 @@ class OpenAiUpstream(HttpUpstream):
 
     def __init__(self, config: OpenAiUpstreamConfig, key: str | None, clock: Clock) -> None:
         credential = {"authorization": f"Bearer {key}"} if key else {}
+        url = urlsplit(config.base_url)
         super().__init__(
             config.name,
+            dial=TcpDialer(config.base_url),
+            kept=config.connections,
+            host=url.netloc,
             headers={**config.headers, **credential},
             timeouts=config.timeouts,
             bulkhead=Bulkhead(config.connections.limit, config.connections.queue),
         )
+        self._path = url.path
         self._config = config
         self._key = key
         self._clock = clock
 
-    def _url(self, path: str) -> str:
-        return self._config.base_url + path.removeprefix("/v1")
-
-    def _connections(self) -> aiohttp.BaseConnector:
-        kept = self._config.connections
-        return TcpConnections(keep_alive=kept.keep_alive, keep_alive_s=kept.keep_alive_s)
+    def _target(self, path: str) -> str:
+        return self._path + path.removeprefix("/v1")
 
     def _body(self, request: GenerationRequest, model: str) -> bytes:
         body = {**without_extras(request.raw), "model": model}

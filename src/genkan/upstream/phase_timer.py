@@ -19,8 +19,8 @@ class PhaseTimer:
     """
 
     __slots__ = (
-        "_cancelling", "_deadline_s", "_expired", "_handle", "_limit_s", "_loop", "_phase", "_task", "_total_s",
-        "_until_s", "_upstream",
+        "_cancelling", "_deadline_s", "_expired", "_fires_s", "_handle", "_limit_s", "_loop", "_phase", "_task",
+        "_total_s", "_until_s", "_upstream",
     )  # fmt: skip
 
     def __init__(self, upstream: str, *, total_s: float) -> None:
@@ -30,6 +30,7 @@ class PhaseTimer:
         self._total_s = total_s
         self._deadline_s = self._loop.time() + total_s
         self._handle: asyncio.TimerHandle | None = None
+        self._fires_s = 0.0  # not the handle's when(): uvloop's has none if it was due when it was made
         self._task: asyncio.Task[object] | None = None  # of the phase that runs
         self._cancelling = 0
         self._until_s = self._deadline_s
@@ -51,7 +52,7 @@ class PhaseTimer:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        if self._handle is None or self._until_s < self._handle.when():
+        if self._handle is None or self._until_s < self._fires_s:
             self._set()
 
     def __exit__(
@@ -74,6 +75,7 @@ class PhaseTimer:
     def _set(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
+        self._fires_s = self._until_s
         self._handle = self._loop.call_at(self._until_s, self._fire)
 
     def _fire(self) -> None:

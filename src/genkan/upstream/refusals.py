@@ -41,7 +41,7 @@ _CONTEXT_PHRASES = (
 )
 _SPENT_PHRASES = ("insufficient balance", "credit balance is too low", "exceeded your current quota", "spend limit")
 _GEMINI_KEY_REFUSED = b"API_KEY_INVALID"
-_MAX_MESSAGE_CHARS = 2000
+_MAX_TEXT_CHARS = 2000
 
 
 def refusal(
@@ -85,15 +85,14 @@ def _meaning(
     elif code in _FILTER_CODES:
         code = CONTENT_FILTER
     else:
-        code = _text(error.get("code"))
-    shown = message[:_MAX_MESSAGE_CHARS] or "The model's server refused the request."
+        code = _shown(error.get("code"), secret)
     return UpstreamRefused(
-        shown.replace(secret, "[key]") if secret else shown,
+        _shown(message, secret) or "The model's server refused the request.",
         upstream=upstream,
         status=status,
         kind="invalid_request_error",
         code=code,
-        param=_text(error.get("param")),
+        param=_shown(error.get("param"), secret),
         retry_after_s=None,
     )
 
@@ -129,6 +128,14 @@ def _error_object(body: bytes) -> dict[str, Any]:
     if isinstance(error, dict):
         return error
     return {"message": error} if isinstance(error, str) else {}
+
+
+def _shown(value: Any, secret: str | None) -> str | None:
+    """A text for the client's eyes. The key goes before the text is cut, or half of it could be left at the end."""
+    text = _text(value)
+    if text is None:
+        return None
+    return (text.replace(secret, "[key]") if secret else text)[:_MAX_TEXT_CHARS]
 
 
 def _text(value: Any) -> str | None:

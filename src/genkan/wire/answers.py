@@ -41,7 +41,7 @@ class ErrorInAnswer(GenkanError):
 class AnswerStream:
     """Follows the chunks of one stream."""
 
-    __slots__ = ("_choices", "_finished", "_show_usage", "filtered", "started", "usage")
+    __slots__ = ("_choices", "_finished", "_show_usage", "failure", "filtered", "started", "usage")
 
     def __init__(self, *, choices: int, show_usage: bool) -> None:
         """``choices`` is how many answers were asked for. Without ``show_usage`` the client did not ask for usage."""
@@ -49,6 +49,7 @@ class AnswerStream:
         self._show_usage = show_usage
         self._finished: set[int] = set()
         self.started = False
+        self.failure: MalformedAnswer | ErrorInAnswer | None = None  # what is wrong after what was passed on
         self.filtered = False  # it ended by the upstream's content filter
         self.usage: dict[str, Any] | None = None
 
@@ -58,15 +59,25 @@ class AnswerStream:
         return len(self._finished) == self._choices
 
     def take(self, payloads: list[bytes]) -> list[bytes]:
-        """The payloads to pass on, of those that came. Raises MalformedAnswer or ErrorInAnswer."""
+        """The payloads to pass on, of those that came. Raises MalformedAnswer or ErrorInAnswer.
+
+        When that comes right after more of an answer that has started, what more there is is returned, and ``failure``
+        is the error. An answer that has not started fails as a whole: another upstream can still be asked.
+        """
+        begun = self.started
         passed: list[bytes] = []
-        for data in payloads:
-            if self._wanted(_object(data)):
-                if not self._show_usage and _USAGE_NULL in data:
-                    # Quotes inside a JSON string are escaped, so these bytes are a key wherever they stand.
-                    data = data.replace(_USAGE_NULL, b"")
-                # A line break between JSON's tokens would become a line of the event stream.
-                passed.append(data.replace(b"\n", b" ") if b"\n" in data else data)
+        try:
+            for data in payloads:
+                if self._wanted(_object(data)):
+                    if not self._show_usage and _USAGE_NULL in data:
+                        # Quotes inside a JSON string are escaped, so these bytes are a key wherever they stand.
+                        data = data.replace(_USAGE_NULL, b"")
+                    # A line break between JSON's tokens would become a line of the event stream.
+                    passed.append(data.replace(b"\n", b" ") if b"\n" in data else data)
+        except (MalformedAnswer, ErrorInAnswer) as error:
+            if not (begun and passed):
+                raise
+            self.failure = error
         return passed
 
     def _wanted(self, chunk: dict[str, Any]) -> bool:
@@ -94,7 +105,7 @@ class AnswerStream:
         except AttributeError:
             raise MalformedAnswer("a choice is not an object") from None
         if type(index) is not int or not 0 <= index < self._choices:
-            raise MalformedAnswer(f"choices must have indexes below {self._choices}; given: {str(index)[:20]}")
+            raise MalformedAnswer(f"a choice's index is not one of the {self._choices} that were asked for")
         if index in self._finished:
             if said:
                 raise MalformedAnswer("text came after the end of its answer")
@@ -125,12 +136,15 @@ class WholeAnswer:
         for choice in choices:
             if type(choice) is not dict or not (type(choice.get("message")) is dict or type(choice.get("text")) is str):
                 raise MalformedAnswer("a choice has a message or a text")
+            index = choice.get("index", 0)
+            if type(index) is not int or not 0 <= index < len(choices):
+                raise MalformedAnswer(f"a choice's index is not one of {len(choices)}")
             self.filtered = self.filtered or choice.get("finish_reason") == "content_filter"
         usage = self.object.get("usage")
         self.usage: dict[str, Any] | None = usage if type(usage) is dict else None
 
     def as_chunks(self, *, show_usage: bool) -> list[bytes]:
-        """The same as the chunks of a stream, for a client that asked for one."""
+        """The same as the chunks of a stream, for a client that asked for one. Raises MalformedAnswer."""
         head = {key: value for key, value in self.object.items() if key not in ("choices", "usage")}
         if head.get("object") == "chat.completion":
             head["object"] = "chat.completion.chunk"
@@ -163,9 +177,12 @@ def _says_something(choice: dict[str, Any]) -> bool:
 
 
 def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
-    if "message" not in choice:
+    message = choice.get("message")
+    if type(message) is not dict:
         return choice
-    message = {key: value for key, value in choice["message"].items() if value is not None}
+    message = {key: value for key, value in message.items() if value is not None}
     if calls := message.get("tool_calls"):
+        if type(calls) is not list or not all(type(call) is dict for call in calls):
+            raise MalformedAnswer("tool_calls is not a list of objects")
         message["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
     return {"delta": message, **{key: value for key, value in choice.items() if key != "message"}}

@@ -37,6 +37,19 @@ class Sampling:
     n: int = 1
 
 
+_PLAIN_ROLES = frozenset(ROLES)
+_AS_THE_MODEL_DOES = Sampling()
+#: Most requests have none of these, and to look for each one by one would cost more than all the rest.
+_SAMPLING = frozenset(
+    {
+        "presence_penalty", "frequency_penalty", "logit_bias", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
+        "ignore_eos", "n",
+    }
+)  # fmt: skip
+_TEXT_LABELS = ("user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+_LABELS = frozenset({*_TEXT_LABELS, "store", "metadata"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One request for generated text.
@@ -80,7 +93,7 @@ class ChatRequest(GenerationRequest):
             raise InvalidRequest("'max_tokens' and 'max_completion_tokens' contradict each other.", param="max_tokens")
         fields.boolean("logprobs")
         fields.integer("top_logprobs", low=0, high=20)
-        return cls(messages=_messages(fields), sampling=_sampling(fields, max_tokens), **view)
+        return cls(messages=_messages(fields), sampling=_sampling(fields, raw, max_tokens), **view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +118,14 @@ class CompletionRequest(GenerationRequest):
         fields.integer("best_of", low=1, high=20)
         fields.boolean("echo")
         fields.string("suffix")
-        return cls(prompts=_prompts(fields.require("prompt")), sampling=_sampling(fields, max_tokens), **view)
+        return cls(prompts=_prompts(fields.require("prompt")), sampling=_sampling(fields, raw, max_tokens), **view)
 
 
 def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:
     fields.require("model")
     model = fields.string("model", max_chars=MAX_MODEL_CHARS)
-    for label in ("user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"):
-        fields.string(label)
-    fields.boolean("store")
-    fields.object("metadata")
+    if not _LABELS.isdisjoint(raw):
+        _check_labels(fields)
     stream = fields.boolean("stream") or False
     return {
         "model": model,
@@ -124,6 +135,13 @@ def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:
         "extras": read_extras(raw),
         "raw": raw,
     }
+
+
+def _check_labels(fields: Fields) -> None:
+    for label in _TEXT_LABELS:
+        fields.string(label)
+    fields.boolean("store")
+    fields.object("metadata")
 
 
 def _include_usage(fields: Fields, stream: bool) -> bool:
@@ -143,7 +161,9 @@ def _cache_salt(fields: Fields) -> str | None:
     return salt
 
 
-def _sampling(fields: Fields, max_tokens: int | None) -> Sampling:
+def _sampling(fields: Fields, raw: dict[str, Any], max_tokens: int | None) -> Sampling:
+    if _SAMPLING.isdisjoint(raw):
+        return Sampling(max_tokens=max_tokens) if max_tokens is not None else _AS_THE_MODEL_DOES
     fields.number("presence_penalty", low=-2, high=2)
     fields.number("frequency_penalty", low=-2, high=2)
     _check_logit_bias(fields)
@@ -210,6 +230,8 @@ def _messages(fields: Fields) -> list[dict[str, Any]]:
 def _check_message(message: Any, path: str) -> None:
     if type(message) is not dict:
         raise wrong_type(path, "an object", message)
+    if len(message) == 2 and type(message.get("content")) is str and message.get("role") in _PLAIN_ROLES:
+        return  # as nearly all are
     fields = Fields(message, path)
     fields.require("role")
     role = fields.choice("role", ROLES)

@@ -54,6 +54,8 @@ class SseDecoder:
         """The payloads of the events that ``chunk`` completes. Raises EventTooLarge."""
         if not chunk:
             return []
+        if chunk.startswith(b"data: ") and (plain := self._plain_events(chunk)) is not None:
+            return plain
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
         events: list[bytes] = []
@@ -66,6 +68,16 @@ class SseDecoder:
             self._take(line, events)
         self._line += rest
         self._check_size(len(self._line))
+        return events
+
+    def _plain_events(self, chunk: bytes) -> list[bytes] | None:
+        """The payloads of a chunk of whole events of one data line each, as nearly all are; None for any other."""
+        if self._line or self._data or self._after_cr or not chunk.endswith(b"\n\n") or b"\r" in chunk:
+            return None
+        events = chunk[6:-2].split(b"\n\ndata: ")
+        if chunk.count(b"\n") != 2 * len(events) or len(chunk) > self._max_event_bytes:
+            return None
+        self._at_start = False
         return events
 
     def _take(self, line: bytes, events: list[bytes]) -> None:

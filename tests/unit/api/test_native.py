@@ -1,16 +1,20 @@
 """POST /call."""
 
 import json
+from typing import Any
 
 import pytest
 from asgi import post
 from responders import USAGE, ScriptedResponder
+from scripted_upstreams import ServedBy, Told, VirtualClock, router_to
 
 from genkan.api.native import NativeEndpoint
 from genkan.api.routes import Api
 from genkan.config import Config, ServerConfig
+from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
-from genkan.gateway.router import Router
+from genkan.upstream.base import Answer
+from genkan.wire.chat import GenerationRequest
 
 pytestmark = pytest.mark.anyio
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -24,7 +28,11 @@ CONFIG = Config.model_validate(
 
 
 def api(responder: ScriptedResponder) -> Api:
-    pipeline = Pipeline(Router(CONFIG), {"engine": responder})
+    return api_to(ServedBy(responder))
+
+
+def api_to(upstream: ServedBy) -> Api:
+    pipeline = Pipeline(router_to(CONFIG, [upstream]), Fallback(VirtualClock(), Told()))
     return Api({"/call": {"POST": NativeEndpoint(pipeline, ServerConfig())}}, lambda _: None, [])
 
 
@@ -52,8 +60,10 @@ async def test_collects_a_stream() -> None:
 
 async def test_takes_the_default_route_and_skips_nulls() -> None:
     responder = ScriptedResponder()
-    await post(api(responder), "/call", {"messages": MESSAGES, "model": None, "stop": None, "max_tokens": 3})
-    assert responder.requests[0].model == "m"
+    upstream = ServedBy(responder)
+    await post(api_to(upstream), "/call", {"messages": MESSAGES, "model": None, "stop": None, "max_tokens": 3})
+    assert responder.requests[0].model == "default"
+    assert upstream.models == ["m"]
     assert responder.requests[0].sampling.max_tokens == 3
     assert "stop" not in responder.requests[0].raw
 
@@ -61,3 +71,16 @@ async def test_takes_the_default_route_and_skips_nulls() -> None:
 async def test_refuses_what_a_chat_completion_refuses() -> None:
     client = await post(api(ScriptedResponder()), "/call", {"messages": []})
     assert (client.status, client.error["param"]) == (400, "messages")
+
+
+async def test_an_answer_that_is_no_json_is_the_upstreams_fault() -> None:
+    events: list[Any] = [b"not json"]
+    client = await post(api_to(Unchecked(ScriptedResponder(events))), "/call", {"messages": MESSAGES, "stream": True})
+    assert (client.status, client.error["code"]) == (502, "upstream_invalid_response")
+
+
+class Unchecked(ServedBy):
+    """An upstream that passes on what it gets."""
+
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+        return await self._responder.respond(request)

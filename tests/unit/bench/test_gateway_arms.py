@@ -6,8 +6,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-import pytest
-
+from genkan.bench import gateway_arms
 from genkan.bench.cores import divide
 from genkan.bench.gateway_arms import Arm, ArmName, serving
 from genkan.bench.http_load import connected
@@ -39,9 +38,7 @@ def test_no_two_requests_are_alike() -> None:
     assert len({call.request for call in calls}) == 100
 
 
-def test_genkan_gets_the_upstream_and_nothing_else_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from genkan.bench import gateway_arms
-
+def test_genkan_gets_the_upstream_and_nothing_else_of_its_own() -> None:
     command = gateway_arms._genkan("http://127.0.0.1:1", profiled=False)
     settings = json.loads(command.files["genkan.yaml"])
     assert settings.keys() == {"upstreams", "models", "routes"}

@@ -194,11 +194,12 @@ async def test_each_piece_is_sent_before_the_next_is_computed(make_model: MakeMo
     runner.let()
     async with asyncio.timeout(WAIT_S):
         answer = await model.respond(chat(stream=True))
-        assert answer.events is not None
-        opening, first = await anext(answer.events), await anext(answer.events)
+        assert answer.batches is not None
+        opening, first = await anext(answer.batches)
         assert text_of([json.loads(opening), json.loads(first)]) == "Hello"
         runner.let()
-        assert text_of([json.loads(await anext(answer.events))]) == " there"
+        (second,) = await anext(answer.batches)
+        assert text_of([json.loads(second)]) == " there"
         await answer.aclose()
 
 

@@ -232,9 +232,9 @@ async def test_closing_an_answer_while_it_is_read_cancels_the_sequence(
     runner.let(2)
     async with asyncio.timeout(WAIT_S):
         answer = await model.respond(chat(stream=True))
-        assert answer.events is not None
-        for _ in range(3):  # the role and two pieces
-            await anext(answer.events)
+        assert answer.batches is not None
+        for _ in range(2):  # the role with the first piece, and the second
+            await anext(answer.batches)
         await runner.entered()
         await runner.entered()
         await runner.entered()
@@ -280,10 +280,10 @@ async def test_an_error_in_mid_stream_is_raised_after_what_was_there(make_model:
     received: list[Any] = []
     async with asyncio.timeout(WAIT_S):
         answer = await make_model(failing_after(2)).respond(completion([10], stream=True))
-        assert answer.events is not None
+        assert answer.batches is not None
         with pytest.raises(EngineFailed):  # noqa: PT012
-            async for event in answer.events:
-                received.append(json.loads(event))  # noqa: PERF401 - what came before the error is wanted
+            async for batch in answer.batches:
+                received += map(json.loads, batch)
         await answer.aclose()
     assert len(received) == 2
     assert all(chunk["choices"][0]["finish_reason"] is None for chunk in received)

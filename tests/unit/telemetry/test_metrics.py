@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from genkan.engine.statistics import EngineStatistics, StepReport
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
+from genkan.telemetry.tally import Tally
 
 NOW = ("running", "waiting", "blocks", "free_blocks", "cached_pages", "pinned_pages")
 SO_FAR = (
@@ -101,7 +102,7 @@ def test_steps_are_counted_with_what_they_computed_and_for_whom(registry: Collec
 
 def test_requests_are_counted_by_path_and_status(registry: CollectorRegistry) -> None:
     value = registry.get_sample_value
-    metrics = HttpMetrics(registry)
+    metrics = HttpMetrics(Tally(), registry)
     metrics.finished("/v1/models", 200, 0.25)
     metrics.finished("/v1/models", 404, 0.5)
     assert value("genkan_requests_total", {"path": "/v1/models", "status": "200"}) == 1

@@ -7,20 +7,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from responders import HELLO, HELLO_BODY
+from responders import HELLO, HELLO_BODY, USAGE
 
-from genkan.config import Timeouts, UpstreamConfig
-from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamRefused
+from genkan.config import EngineUpstreamConfig, Timeouts
+from genkan.errors import ConnectFailed, StreamInterrupted, TimedOut, UpstreamBroken, UpstreamRefused
 from genkan.upstream.base import Answer
 from genkan.upstream.local import LocalEngine
-from genkan.wire.chat import ChatRequest
+from genkan.wire.chat import ChatRequest, GenerationRequest
 
 pytestmark = pytest.mark.anyio
 
 WHOLE = ChatRequest.from_object({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "new": [1.5, "é"]})
 STREAM = ChatRequest.from_object({**WHOLE.raw, "stream": True})
+STREAM_WITH_USAGE = ChatRequest.from_object({**STREAM.raw, "stream_options": {"include_usage": True}})
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 EVENTS = b"".join(b"data: %b\n\n" % event for event in HELLO)
+UNFINISHED = b"".join(b"data: %b\n\n" % event for event in HELLO[:2])
 DONE = b"data: [DONE]\n\n"
 QUICK = Timeouts(connect_s=1, first_token_s=0.05, between_tokens_s=0.05, total_s=5)
 
@@ -54,7 +56,7 @@ async def engine(handler: Handler, timeouts: Timeouts = Timeouts()) -> AsyncGene
                 writer.close()
 
         server = await asyncio.start_unix_server(connected, path)
-        upstream = LocalEngine(UpstreamConfig(name="engine", kind="engine", timeouts=timeouts), path)
+        upstream = LocalEngine(EngineUpstreamConfig(name="engine", kind="engine", timeouts=timeouts), path)
         await upstream.start()
         try:
             yield upstream
@@ -77,6 +79,19 @@ def saying(*pieces: bytes) -> Handler:
     return handle
 
 
+def pausing(beginning: bytes, go_on: asyncio.Event, ending: bytes) -> Handler:
+    """Reads one request, writes ``beginning``, waits to be told, writes ``ending``, closes."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(beginning)
+        await writer.drain()
+        await go_on.wait()
+        writer.write(ending)
+
+    return handle
+
+
 def stalling(*pieces: bytes) -> Handler:
     """Like ``saying``, but then stays silent until the client goes."""
 
@@ -90,10 +105,14 @@ def stalling(*pieces: bytes) -> Handler:
     return handle
 
 
+async def ask(upstream: LocalEngine, request: GenerationRequest, model: str = "m") -> Answer:
+    return await upstream.respond(request, model, total_s=60)
+
+
 async def events_of(answer: Answer) -> list[bytes]:
-    assert answer.events is not None
+    assert answer.batches is not None
     try:
-        return [event async for event in answer.events]
+        return [event async for batch in answer.batches for event in batch]
     finally:
         await answer.aclose()
 
@@ -106,24 +125,45 @@ async def test_sends_the_raw_request_and_returns_the_body_untouched() -> None:
         writer.write(response(HELLO_BODY))
 
     async with engine(handle) as upstream:
-        answer = await upstream.respond(WHOLE)
+        answer = await ask(upstream, WHOLE)
     assert answer.body == HELLO_BODY
     head, _, body = seen[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     assert ChatRequest.parse(body).raw == WHOLE.raw
 
 
+async def test_the_model_is_asked_for_by_the_name_it_has_there_and_a_stream_for_its_usage() -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await read_request(reader)).partition(b"\r\n\r\n")[2])
+        writer.write(SSE + EVENTS + DONE)
+
+    async with engine(handle) as upstream:
+        await (await ask(upstream, STREAM, "smollm2")).aclose()
+    sent = ChatRequest.parse(seen[0])
+    assert sent.raw == {**STREAM.raw, "model": "smollm2", "stream_options": {"include_usage": True}}
+
+
 async def test_streams_events_however_the_bytes_are_cut() -> None:
     stream = SSE + EVENTS + DONE
     async with engine(saying(*(stream[i : i + 7] for i in range(0, len(stream), 7)))) as upstream:
-        assert await events_of(await upstream.respond(STREAM)) == HELLO
+        assert await events_of(await ask(upstream, STREAM_WITH_USAGE)) == HELLO
+
+
+async def test_usage_reaches_only_those_who_asked_for_it() -> None:
+    async with engine(saying(SSE + EVENTS + DONE)) as upstream:
+        answer = await ask(upstream, STREAM)
+        events = await events_of(answer)
+    assert events == [event.replace(b',"usage":null', b"") for event in HELLO[:-1]]
+    assert answer.usage == USAGE
 
 
 async def test_a_refusal_keeps_its_status_names_and_retry_after() -> None:
     body = b'{"error":{"message":"busy","type":"service_unavailable_error","param":null,"code":"server_is_overloaded"}}'
     async with engine(saying(response(body, "503 Busy", "retry-after: 7\r\n"))) as upstream:
         with pytest.raises(UpstreamRefused, match="busy") as caught:
-            await upstream.respond(STREAM)
+            await ask(upstream, STREAM)
     error = caught.value
     assert (error.status, error.type, error.code, error.retry_after_s) == (
         503,
@@ -137,20 +177,30 @@ async def test_a_refusal_keeps_its_status_names_and_retry_after() -> None:
 async def test_a_refusal_that_is_not_openais_is_a_broken_upstream(body: bytes) -> None:
     async with engine(saying(response(body, "500 Oops"))) as upstream:
         with pytest.raises(UpstreamBroken):
-            await upstream.respond(WHOLE)
+            await ask(upstream, WHOLE)
 
 
-async def test_a_stream_without_done_is_never_taken_for_complete() -> None:
-    async with engine(saying(SSE, EVENTS)) as upstream:
-        answer = await upstream.respond(STREAM)
-        with pytest.raises(UpstreamBroken, match="ended before it was complete"):
+@pytest.mark.parametrize("ending", [b"", DONE], ids=["nothing", "done"])
+async def test_a_stream_without_a_finish_reason_is_never_taken_for_complete(ending: bytes) -> None:
+    go_on = asyncio.Event()
+    async with engine(pausing(SSE + UNFINISHED, go_on, ending)) as upstream:
+        answer = await ask(upstream, STREAM)
+        go_on.set()
+        with pytest.raises(StreamInterrupted, match="ended before it was complete"):
             await events_of(answer)
+
+
+async def test_an_answer_that_has_ended_needs_no_done() -> None:
+    async with engine(saying(SSE, EVENTS)) as upstream:
+        assert await events_of(await ask(upstream, STREAM_WITH_USAGE)) == HELLO
 
 
 async def test_an_error_event_in_mid_stream_is_raised_with_its_names() -> None:
     event = b'data: {"error":{"message":"m","type":"server_error","param":null,"code":"engine_error"}}\n\n'
-    async with engine(saying(SSE, EVENTS[:60], EVENTS[60:], event, DONE)) as upstream:
-        answer = await upstream.respond(STREAM)
+    go_on = asyncio.Event()
+    async with engine(pausing(SSE + UNFINISHED, go_on, event + DONE)) as upstream:
+        answer = await ask(upstream, STREAM)
+        go_on.set()
         with pytest.raises(UpstreamRefused) as caught:
             await events_of(answer)
     assert caught.value.code == "engine_error"
@@ -159,7 +209,7 @@ async def test_an_error_event_in_mid_stream_is_raised_with_its_names() -> None:
 async def test_an_empty_stream_is_refused_before_anything_is_sent_to_the_client() -> None:
     async with engine(saying(SSE, DONE)) as upstream:
         with pytest.raises(UpstreamBroken, match="empty"):
-            await upstream.respond(STREAM)
+            await ask(upstream, STREAM)
 
 
 async def test_an_endless_event_is_cut_off() -> None:
@@ -167,19 +217,27 @@ async def test_an_endless_event_is_cut_off() -> None:
         saying(SSE, *(b"data: " + b"x" * 100_000 if i == 0 else b"x" * 100_000 for i in range(12)))
     ) as up:
         with pytest.raises(UpstreamBroken, match="malformed"):
-            await up.respond(STREAM)
+            await ask(up, STREAM)
 
 
 async def test_silence_before_the_first_token_times_out() -> None:
     async with engine(stalling(SSE), QUICK) as upstream:
         with pytest.raises(TimedOut, match=r"first_token took more than 0\.05 s") as caught:
-            await upstream.respond(STREAM)
+            await ask(upstream, STREAM)
+    assert caught.value.phase == "first_token"
+
+
+async def test_the_word_who_speaks_is_not_the_first_token() -> None:
+    role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
+    async with engine(stalling(SSE, role), QUICK) as upstream:
+        with pytest.raises(TimedOut) as caught:
+            await ask(upstream, STREAM)
     assert caught.value.phase == "first_token"
 
 
 async def test_silence_between_tokens_times_out() -> None:
-    async with engine(stalling(SSE, EVENTS), QUICK) as upstream:
-        answer = await upstream.respond(STREAM)
+    async with engine(stalling(SSE, UNFINISHED), QUICK) as upstream:
+        answer = await ask(upstream, STREAM)
         with pytest.raises(TimedOut) as caught:
             await events_of(answer)
     assert caught.value.phase == "between_tokens"
@@ -187,26 +245,35 @@ async def test_silence_between_tokens_times_out() -> None:
 
 async def test_the_whole_answer_has_a_limit_too() -> None:
     timeouts = Timeouts(connect_s=1, first_token_s=5, between_tokens_s=5, total_s=0.05)
-    async with engine(stalling(SSE, EVENTS), timeouts) as upstream:
-        answer = await upstream.respond(STREAM)
+    async with engine(stalling(SSE, UNFINISHED), timeouts) as upstream:
+        answer = await ask(upstream, STREAM)
         with pytest.raises(TimedOut) as caught:
             await events_of(answer)
     assert caught.value.phase == "total"
 
 
+async def test_a_request_may_have_less_time_than_the_upstream_allows() -> None:
+    async with engine(stalling(SSE, UNFINISHED)) as upstream:
+        answer = await upstream.respond(STREAM, "m", total_s=0.05)
+        with pytest.raises(TimedOut) as caught:
+            await events_of(answer)
+    assert (caught.value.phase, caught.value.limit_s) == ("total", 0.05)
+
+
 async def test_an_engine_that_is_not_there_is_unreachable() -> None:
-    upstream = LocalEngine(UpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
+    upstream = LocalEngine(EngineUpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
     await upstream.start()
     with pytest.raises(ConnectFailed) as caught:
-        await upstream.respond(WHOLE)
+        await ask(upstream, WHOLE)
     assert caught.value.retry_after_s == 5
     await upstream.aclose()
 
 
+@pytest.mark.parametrize(("race_s", "connected"), [(60.0, 2), (-1.0, 1)], ids=["within a race's time", "later"])
 async def test_a_kept_connection_that_the_engine_has_closed_costs_one_more_try(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, race_s: float, connected: int
 ) -> None:
-    monkeypatch.setattr("genkan.upstream.local._RACE_S", 60.0)
+    monkeypatch.setattr("genkan.upstream.http_upstream._RACE_S", race_s)
     connections = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -219,16 +286,16 @@ async def test_a_kept_connection_that_the_engine_has_closed_costs_one_more_try(
         await read_request(reader)  # the second request on this connection is read and never answered
 
     async with engine(handle) as upstream:
-        assert (await upstream.respond(WHOLE)).body == HELLO_BODY
-        assert (await upstream.respond(WHOLE)).body == HELLO_BODY
-    assert connections == 2
+        assert (await ask(upstream, WHOLE)).body == HELLO_BODY
+        if connected == 2:
+            assert (await ask(upstream, WHOLE)).body == HELLO_BODY
+        else:
+            with pytest.raises(UpstreamBroken):
+                await ask(upstream, WHOLE)
+    assert connections == connected
 
 
-@pytest.mark.parametrize(("race_s", "tries"), [(60.0, 2), (-1.0, 1)], ids=["within a race's time", "later"])
-async def test_an_engine_that_goes_away_gets_the_request_once_more_at_most(
-    monkeypatch: pytest.MonkeyPatch, race_s: float, tries: int
-) -> None:
-    monkeypatch.setattr("genkan.upstream.local._RACE_S", race_s)
+async def test_an_engine_that_goes_away_over_a_request_does_not_get_it_again() -> None:
     connections = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -238,8 +305,8 @@ async def test_an_engine_that_goes_away_gets_the_request_once_more_at_most(
 
     async with engine(handle) as upstream:
         with pytest.raises(UpstreamBroken):
-            await upstream.respond(WHOLE)
-    assert connections == tries
+            await ask(upstream, WHOLE)
+    assert connections == 1
 
 
 async def test_closing_the_answer_closes_the_connection_so_that_the_engine_stops() -> None:
@@ -253,7 +320,7 @@ async def test_closing_the_answer_closes_the_connection_so_that_the_engine_stops
         gone.set()
 
     async with engine(handle) as upstream:
-        answer = await upstream.respond(STREAM)
+        answer = await ask(upstream, STREAM)
         await answer.aclose()
         await asyncio.wait_for(gone.wait(), timeout=1)
 
@@ -271,7 +338,7 @@ async def test_a_finished_stream_gives_its_connection_back() -> None:
 
     async with engine(handle) as upstream:
         for _ in range(3):
-            assert await events_of(await upstream.respond(STREAM)) == HELLO
+            assert await events_of(await ask(upstream, STREAM_WITH_USAGE)) == HELLO
     assert connections == 1
 
 
@@ -320,7 +387,7 @@ async def test_a_cut_off_prefix_cache_is_a_broken_upstream() -> None:
 
 
 async def test_a_prefix_cache_of_an_engine_that_is_not_there_is_unreachable() -> None:
-    upstream = LocalEngine(UpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
+    upstream = LocalEngine(EngineUpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
     await upstream.start()
     with pytest.raises(ConnectFailed):
         await upstream.purge_prefix_cache("a")

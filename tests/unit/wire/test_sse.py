@@ -2,7 +2,7 @@
 
 import pytest
 
-from genkan.wire.sse import DONE, DONE_DATA, EventTooLarge, SseDecoder, encode_event
+from genkan.wire.sse import DONE, DONE_DATA, EventTooLarge, SseDecoder, encode_event, encode_events
 
 
 def decode(stream: bytes) -> list[bytes]:
@@ -95,3 +95,8 @@ def test_a_stream_may_be_longer_than_an_event() -> None:
     decoder = SseDecoder(max_event_bytes=100)
     events = [decoder.feed(b": " + b"c" * 90 + b"\ndata: " + b"x" * 60 + b"\n\n") for _ in range(10)]
     assert events == [[b"x" * 60]] * 10
+
+
+@pytest.mark.parametrize("payloads", [[b"{}"], [b'{"a":1}', b"[DONE]", b"x"]], ids=len)
+def test_events_are_encoded_together_as_one_by_one(payloads: list[bytes]) -> None:
+    assert encode_events(payloads) == b"".join(map(encode_event, payloads))

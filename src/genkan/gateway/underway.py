@@ -1,0 +1,91 @@
+"""One attempt at a deployment, from its beginning to the end of its answer."""
+
+import logging
+from collections.abc import AsyncGenerator
+
+from genkan.clock import Clock
+from genkan.errors import UpstreamError
+from genkan.gateway.breaker import Attempt
+from genkan.gateway.deployment import Deployment
+from genkan.gateway.observer import GatewayObserver
+from genkan.gateway.rules import Verdict, verdict
+from genkan.upstream.base import Answer
+
+_log = logging.getLogger("genkan.gateway")
+
+
+class Underway:
+    """An attempt whose end is told to its breaker and to the observer, once."""
+
+    __slots__ = ("_attempt", "_began_s", "_clock", "_deployment", "_is_over", "_observer")
+
+    def __init__(
+        self, deployment: Deployment, attempt: Attempt, began_s: float, clock: Clock, observer: GatewayObserver
+    ) -> None:
+        self._deployment = deployment
+        self._attempt = attempt
+        self._began_s = began_s
+        self._clock = clock
+        self._observer = observer
+        self._is_over = False
+
+    def begun(self, answer: Answer) -> Answer:
+        """``answer``, followed to its end."""
+        if answer.batches is None:
+            self.succeeded()
+            return answer
+        now_s = self._clock.monotonic()
+        self._observer.first_token(self._deployment.name, now_s - self._began_s)
+        if self._attempt.probe:
+            self._attempt.succeeded(now_s)  # a long answer must not keep everybody else waiting
+        inner = answer.batches
+        answer.batches = self._followed(inner)
+        answer.on_close(self._closed)
+        answer.on_close(inner.aclose)
+        return answer
+
+    def succeeded(self) -> None:
+        self._attempt.succeeded(self._ended("ok"))
+
+    def failed(self, error: UpstreamError, meaning: Verdict) -> None:
+        now_s = self._ended(outcome_of(error, meaning))
+        if meaning.failure:
+            self._attempt.failed(now_s)
+        else:
+            self._attempt.ignored(now_s)
+        if meaning.reason == "error":
+            _log.warning("%s failed: %s%s", self._deployment.name, error.message, _because(error))
+
+    def abandoned(self, error: BaseException | None = None) -> None:
+        """The client went away, or ``error``, a bug of ours, ended it."""
+        is_bug = isinstance(error, Exception)
+        self._attempt.ignored(self._ended("internal_error" if is_bug else "client_gone"))
+
+    def _ended(self, outcome: str) -> float:
+        now_s = self._clock.monotonic()
+        if not self._is_over:
+            self._is_over = True
+            self._observer.attempted(self._deployment.name, outcome, now_s - self._began_s)
+        return now_s
+
+    async def _followed(self, batches: AsyncGenerator[list[bytes], None]) -> AsyncGenerator[list[bytes], None]:
+        try:
+            async for batch in batches:
+                yield batch
+        except UpstreamError as error:
+            self.failed(error, verdict(error))
+            raise
+        self.succeeded()
+
+    async def _closed(self) -> None:
+        if not self._is_over:
+            self.abandoned()
+
+
+def outcome_of(error: UpstreamError, meaning: Verdict) -> str:
+    """What metrics and headers call it: one of a few names, where an upstream has a word of its own."""
+    return "refused" if meaning.reason == "request" else error.code or error.type
+
+
+def _because(error: UpstreamError) -> str:
+    return f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ is not None else ""

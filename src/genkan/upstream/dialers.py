@@ -1,0 +1,59 @@
+"""How a connection to an upstream comes about: over TCP, with or without TLS, or over a Unix socket."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import aiohappyeyeballs
+
+_NAMES_KEPT_S = 30.0
+_EYEBALLS_S = 0.25  # RFC 8305's delay before the next address is tried beside one that does not answer
+
+
+class TcpDialer:
+    """Connections to the host and port of a URL. Certificates are checked against the system's, and their names."""
+
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        assert parts.hostname is not None  # the configuration checked it
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._addresses: list[aiohappyeyeballs.AddrInfoType] = []
+        self._looked_up_s = 0.0
+
+    async def __call__(self, protocol: Callable[[], asyncio.Protocol]) -> object:
+        """See Dial. Names are looked up at most every 30 s, and again when no address of theirs can be reached."""
+        loop = asyncio.get_running_loop()
+        if not self._addresses or time.monotonic() - self._looked_up_s > _NAMES_KEPT_S:
+            self._addresses = list(await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+            self._looked_up_s = time.monotonic()
+        try:
+            connected = await aiohappyeyeballs.start_connection(
+                self._addresses, happy_eyeballs_delay=_EYEBALLS_S, interleave=1, loop=loop
+            )
+        except OSError:
+            self._addresses = []
+            raise
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            name = self._host if self._tls is not None else None
+            return await loop.create_connection(protocol, sock=connected, ssl=self._tls, server_hostname=name)
+        except BaseException:
+            connected.close()
+            raise
+
+
+class UnixDialer:
+    """Connections to a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    async def __call__(self, protocol: Callable[[], asyncio.Protocol]) -> object:
+        """See Dial."""
+        return await asyncio.get_running_loop().create_unix_connection(protocol, self._path)

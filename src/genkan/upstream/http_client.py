@@ -1,0 +1,372 @@
+"""An HTTP/1.1 client for one server, as small as a gateway's hot path wants it.
+
+Theory. A gateway asks few servers many times, always in the same way. What a general client does for each request
+(parse the URL, merge headers, look for cookies, proxies and redirects, build a request object) can be done once, and
+what is left is: take an idle connection or open one, write one buffer, and hand bytes on as they come. The protocol is
+parsed by httptools, which is llhttp, Node's parser; TLS and addresses are asyncio's and aiohappyeyeballs'. A request
+takes a third of the time that it takes with aiohttp.
+
+* **Idle connections** are used last in, first out, so those that are not needed grow old. A response gives its
+  connection back when its last byte has come, whoever still has to read it. Under load the number of connections in use
+  changes with every turn of the event loop, and to close what is too many for the moment would mean to open it again a
+  millisecond later, at twice the price of a request: so ``keep_alive`` is enforced once a second.
+* **The race.** A server may close an idle connection at the very moment when the next request is written on it. That
+  request was not read, yet all that shows is a connection that ended without an answer; on a new connection the same
+  would mean that the server fell over the request. So that failure is forgiven once, on a connection that had been
+  idle, if not a byte came back and it ended at once; the request is then sent on a new one, as a server that was
+  restarted has closed them all.
+* **Bounds.** A response's head has at most 64 KiB, interim responses included. Of its body at most 256 KiB wait to be
+  read; then the socket is not read any more, and the server has to wait.
+
+Not done, because nothing here needs it: redirects, cookies, proxies, compression, pipelining, HTTP/2, upgrades.
+Source: RFC 9112.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from genkan.errors import GenkanError
+
+MAX_HEAD_BYTES = 64 << 10
+MAX_UNREAD_BYTES = 256 << 10
+SWEEP_S = 1.0
+_RACE_S = 1.0
+_INFORMATIONAL = range(100, 200)
+_BODILESS = (204, 304)
+
+
+class HttpError(GenkanError):
+    """Base of what this client raises."""
+
+
+class NotConnected(HttpError):
+    """No connection could be made. Nothing was sent."""
+
+
+class ConnectTimeout(NotConnected):
+    """No connection could be made in time."""
+
+
+class Disconnected(HttpError):
+    """The connection ended before the response did."""
+
+
+class BadResponse(HttpError):
+    """What came is not HTTP, or more of it than we take."""
+
+
+class Response:
+    """A response whose head has come. ``headers`` have lower-case names; those given twice are joined by a comma."""
+
+    __slots__ = ("_connection", "_error", "_pieces", "_unread_bytes", "_waiter", "ended", "headers", "status")
+
+    def __init__(self, connection: "_Connection") -> None:
+        self._connection: _Connection | None = connection
+        self._pieces: list[bytes] = []
+        self._unread_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: HttpError | None = None
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.ended = False  # all of it has come; some may still wait to be read
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether all of it was read."""
+        return self.ended and not self._pieces
+
+    async def read(self) -> bytes:
+        """What has come of the body since, as soon as there is any; nothing at its end. Raises HttpError."""
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self.ended:
+                return b""
+            await self._wait()
+        pieces, self._pieces = self._pieces, []
+        if self._unread_bytes > MAX_UNREAD_BYTES and self._connection is not None:
+            self._connection.resume()
+        self._unread_bytes = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Be done with it. If it has not ended, its connection is closed, which is how the server gets to know."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    async def head(self) -> None:
+        """Wait for the status and the headers. Raises HttpError."""
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    def take(self, piece: bytes) -> bool:
+        """A piece of the body has come. False when it is time to stop reading the socket."""
+        self._pieces.append(piece)
+        self._unread_bytes += len(piece)
+        self._wake()
+        return self._unread_bytes <= MAX_UNREAD_BYTES
+
+    def begin(self, status: int, headers: dict[str, str]) -> None:
+        """The head has come."""
+        self.status, self.headers = status, headers
+        self._wake()
+
+    def end(self, error: HttpError | None = None) -> None:
+        """Nothing more will come, because it is whole or because of ``error``; what has come can still be read."""
+        self._connection = None
+        self.ended = error is None
+        self._error = error
+        self._wake()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """A connection and the one response that is under way on it, if any."""
+
+    def __init__(self, pool: "HttpClient") -> None:
+        self.idle_since_s = 0.0
+        self.has_answered = False  # something of the latest response has come
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: Response | None = None
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0  # since the request; -1 once the head has come
+        self._is_framed = False  # the head says where the body ends
+        self._is_over = False  # all of the response has come
+        self._is_paused = False
+        self._can_go_on = False  # another request may follow
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, request: bytes) -> Response:
+        """Write a whole request. Must be open, and idle."""
+        assert self._transport is not None
+        self._response = response = Response(self)
+        self._head_bytes = 0
+        self.has_answered = self._is_over = False
+        self._transport.write(request)
+        return response
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def resume(self) -> None:
+        if self._is_paused and self.is_open:
+            assert self._transport is not None
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # it is one for a stream of bytes
+
+    def data_received(self, data: bytes) -> None:
+        if self._response is None:
+            self.abort()  # nobody asked
+            return
+        self.has_answered = True
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(BadResponse(f"it is not HTTP: {error}"))
+            return
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(BadResponse(f"its head has more than {MAX_HEAD_BYTES} bytes"))
+        elif self._is_over:
+            self._finish()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._pool.lost(self)
+        if self._response is None:
+            return
+        if error is None and self._head_bytes < 0 and not self._is_framed:
+            self._end_response()  # the end of the connection is the end of the body
+        else:
+            self._fail(Disconnected("the connection ended before the response did"))
+
+    # httptools' callbacks, which must not raise
+
+    def on_message_begin(self) -> None:
+        if self._is_over:
+            self._can_go_on = False  # another response, and nobody asked
+        self._headers = {}
+        self._is_framed = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+        if key in ("content-length", "transfer-encoding"):
+            self._is_framed = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status in _INFORMATIONAL or self._response is None or self._is_over:
+            return
+        self._head_bytes = -1
+        self._can_go_on = self._parser.should_keep_alive()
+        self._is_framed = self._is_framed or status in _BODILESS
+        self._response.begin(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        if self._response is not None and not self._is_over and not self._response.take(body):
+            self._is_paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        self._is_over = self._is_over or self._head_bytes < 0
+
+    # the end
+
+    def _finish(self) -> None:
+        transport = self._transport
+        self._end_response()
+        if not self._can_go_on or transport is None or transport.get_write_buffer_size():
+            self.abort()  # also when it answered before it had read the request
+        else:
+            self.resume()
+            self._pool.released(self)
+
+    def _end_response(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.end()
+
+    def _fail(self, error: HttpError) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.end(error)
+        self.abort()
+
+
+class Dial(Protocol):
+    """Opens a connection to the server. Raises OSError or UnicodeError."""
+
+    async def __call__(self, protocol: Callable[[], asyncio.Protocol]) -> object: ...
+
+
+class HttpClient:
+    """Requests to one server, over as many connections as there are requests at once."""
+
+    def __init__(self, dial: Dial, *, connect_s: float, keep_alive: int, keep_alive_s: float) -> None:
+        """At most ``keep_alive`` connections stay idle for more than a second, none for ``keep_alive_s``."""
+        self._dial = dial
+        self._connect_s = connect_s
+        self._keep_alive = keep_alive
+        self._keep_alive_s = keep_alive_s
+        self._idle: list[_Connection] = []  # the one used last is last
+        self._all: set[_Connection] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._all)
+
+    @property
+    def idle(self) -> int:
+        """Those of them that wait for a request."""
+        return len(self._idle)
+
+    async def request(self, request: bytes) -> Response:
+        """The response to a whole request, head and body, once its head has come. Raises HttpError."""
+        connection = self._take_idle()
+        if connection is not None:
+            sent_s = time.monotonic()
+            try:
+                return await self._exchange(connection, request)
+            except Disconnected:
+                if connection.has_answered or time.monotonic() - sent_s > _RACE_S:
+                    raise
+        return await self._exchange(await self._connected(), request)
+
+    def close(self) -> None:
+        """Close every connection, those in use as well."""
+        self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._all):
+            connection.abort()
+
+    async def _exchange(self, connection: _Connection, request: bytes) -> Response:
+        response = connection.send(request)
+        try:
+            await response.head()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    async def _connected(self) -> _Connection:
+        connection = _Connection(self)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                await self._dial(lambda: connection)
+        except TimeoutError:
+            raise ConnectTimeout(f"not connected after {self._connect_s:g} s") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+            raise NotConnected(str(error)) from error
+        if not connection.is_open or self._is_closed:
+            connection.abort()
+            raise Disconnected("the connection ended as soon as it was made")
+        self._all.add(connection)
+        return connection
+
+    def _take_idle(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def released(self, connection: _Connection) -> None:
+        """``connection`` can take another request."""
+        if self._is_closed:
+            connection.abort()
+            return
+        connection.idle_since_s = time.monotonic()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._close_old)
+
+    def lost(self, connection: _Connection) -> None:
+        """``connection`` is closed."""
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _close_old(self) -> None:
+        now_s = time.monotonic()
+        too_many = len(self._idle) - self._keep_alive
+        for place, connection in enumerate(list(self._idle)):  # the oldest first
+            age_s = now_s - connection.idle_since_s
+            if age_s >= self._keep_alive_s or (place < too_many and age_s >= SWEEP_S):
+                self._idle.remove(connection)
+                connection.abort()
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._close_old) if self._idle else None

@@ -1,0 +1,259 @@
+"""What an OpenAI-compatible server is sent, how many requests at once, and what is left when a client goes."""
+
+import asyncio
+import time
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+from faults.canonical import TEXT, USAGE, VENDOR
+from faults.upstream import FaultUpstream
+from upstream_calls import KEY, chat, open_connections, openai_upstream, outcome_of, until
+
+from genkan import __version__
+from genkan.errors import StreamInterrupted, TimedOut, UpstreamFull
+from genkan.upstream import http_upstream
+from genkan.wire.chat import CompletionRequest
+from genkan.wire.extras import OWN_KEYS
+
+pytestmark = pytest.mark.anyio
+
+both_ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+LATE_S = 1.0
+EXTRAS: dict[str, Any] = {
+    "genkan": {"cache": "no-store", "priority": 3},
+    "cache_control": "auto",
+    "prompt_cache": True,
+    "prefix_caching": True,
+    "cache_ttl_seconds": 60,
+    "high_priority": True,
+}
+
+
+# --- What is sent ---
+
+
+async def test_the_request_goes_as_it_came_but_for_the_models_name(faults: FaultUpstream) -> None:
+    request = chat(temperature=0.5, x_unknown={"a": [1, None, "é"]}, stop=["x"])
+    async with openai_upstream(faults.base_url) as upstream:
+        await outcome_of(upstream, "ok", request)
+    (attempt,) = faults.ledger.attempts
+    assert attempt.path == "/v1/chat/completions"
+    assert attempt.body == {**request.raw, "model": "ok"}
+    assert request.raw["model"] == "public"
+
+
+@pytest.mark.parametrize("prompt", ["a", ["a", "b"]], ids=["one", "two"])
+async def test_text_completions_go_to_their_own_path_and_have_an_answer_for_each_prompt(
+    faults: FaultUpstream, prompt: Any
+) -> None:
+    request = CompletionRequest.from_object({"model": "public", "prompt": prompt, "stream": True})
+    async with openai_upstream(faults.base_url) as upstream:
+        outcome = await outcome_of(upstream, "ok", request)
+    assert faults.ledger.attempts[0].path == "/v1/completions"
+    assert outcome.text == TEXT
+    # The fault upstream answers but one prompt.
+    assert isinstance(outcome.error, StreamInterrupted) == (prompt != "a")
+
+
+def test_the_extras_of_these_tests_are_all_there_are() -> None:
+    assert EXTRAS.keys() == OWN_KEYS
+
+
+async def test_our_own_options_never_reach_it(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        await outcome_of(upstream, "ok", chat(**EXTRAS))
+    assert faults.ledger.attempts[0].body == {**chat().raw, "model": "ok"}
+
+
+async def test_headers_are_ours_and_those_of_the_configuration(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url, headers={"X-Project": "a b", "User-Agent": "mine"}) as upstream:
+        await outcome_of(upstream, "ok", chat())
+    headers = faults.ledger.attempts[0].headers
+    assert headers.pop("content-length").isdecimal()
+    assert headers == {
+        "host": f"127.0.0.1:{faults.port}",
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        "accept-encoding": "identity",
+        "authorization": f"Bearer {KEY}",
+        "x-project": "a b",
+        "user-agent": "mine",
+    }
+
+
+async def test_without_a_key_none_is_sent(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url, None) as upstream:
+        await outcome_of(upstream, "ok", chat())
+    headers = faults.ledger.attempts[0].headers
+    assert "authorization" not in headers
+    assert headers["user-agent"] == f"genkan/{__version__}"
+
+
+@pytest.mark.parametrize("given", [None, {"include_usage": False}, {"include_usage": True}, {"x": 1}], ids=str)
+async def test_every_stream_is_asked_for_its_usage(faults: FaultUpstream, given: dict[str, Any] | None) -> None:
+    request = chat(stream=True, stream_options=given)
+    async with openai_upstream(faults.base_url) as upstream:
+        outcome = await outcome_of(upstream, "ok", request)
+    assert faults.ledger.attempts[0].body["stream_options"] == {**(given or {}), "include_usage": True}
+    assert outcome.usage == USAGE
+    shown = [data for data in outcome.payloads if b'"usage"' in data]
+    assert len(shown) == (len(outcome.payloads) if request.include_usage else 0)
+
+
+async def test_a_server_that_refuses_stream_options_is_not_sent_any(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url, stream_usage=False) as upstream:
+        outcome = await outcome_of(upstream, "ok", chat(stream=True))
+        assert (outcome.text, outcome.usage) == (TEXT, None)
+        await outcome_of(upstream, "ok", chat(stream=True, stream_options={"include_usage": True}))
+    without, asked = faults.ledger.attempts
+    assert "stream_options" not in without.body
+    assert asked.body["stream_options"] == {"include_usage": True}
+
+
+async def test_a_whole_answer_is_not_asked_for_usage(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        outcome = await outcome_of(upstream, "ok", chat())
+    assert "stream_options" not in faults.ledger.attempts[0].body
+    assert outcome.usage == USAGE
+
+
+@both_ways
+async def test_fields_that_nobody_knows_survive(faults: FaultUpstream, stream: bool) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        outcome = await outcome_of(upstream, "ok", chat(stream=stream))
+    answers = outcome.payloads or [outcome.body or b""]
+    assert all(orjson.loads(data)["x_vendor"] == VENDOR for data in answers)
+    assert all(orjson.loads(data)["service_tier"] == "default" for data in answers)
+
+
+# --- How many at once ---
+
+
+@both_ways
+async def test_a_full_upstream_refuses_at_once(faults: FaultUpstream, stream: bool) -> None:
+    async with openai_upstream(faults.base_url, connections={"limit": 2, "queue": 1}) as upstream:
+        taken = [asyncio.create_task(upstream.respond(chat(), "never-answers", total_s=60)) for _ in range(3)]
+        await until(lambda: len(faults.ledger.attempts) == 2 and upstream.bulkhead.waiting == 1)
+        began_s = time.monotonic()
+        error = (await outcome_of(upstream, "ok", chat(stream=stream))).error
+        assert time.monotonic() - began_s < 0.05
+        assert isinstance(error, UpstreamFull)
+        assert (error.status, error.retry_after_s) == (503, 1)
+        for task in taken:
+            task.cancel()
+        await asyncio.gather(*taken, return_exceptions=True)
+        assert (await outcome_of(upstream, "ok", chat(stream=stream))).text == TEXT
+    assert [attempt.model for attempt in faults.ledger.attempts] == ["never-answers", "never-answers", "ok"]
+
+
+async def test_who_waits_is_served_when_a_place_becomes_free(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url, connections={"limit": 1, "queue": 9}) as upstream:
+        calls = [outcome_of(upstream, "slow-ok", chat(stream=True, x_delay_ms=0.1)) for _ in range(10)]
+        assert [outcome.text for outcome in await asyncio.gather(*calls)] == [TEXT] * 10
+    for before, after in pairwise(faults.ledger.attempts):
+        assert before.ended_at_s is not None
+        assert before.ended_at_s <= after.began_at_s
+
+
+async def test_waiting_is_limited_like_the_first_token(faults: FaultUpstream) -> None:
+    timeouts = {"first_token_s": 0.1, "between_tokens_s": 60}
+    async with openai_upstream(faults.base_url, connections={"limit": 1}, timeouts=timeouts) as upstream:
+        answer = await upstream.respond(chat(stream=True), "stalled-after-40", total_s=60)
+        error = (await outcome_of(upstream, "ok", chat(stream=True))).error
+        assert isinstance(error, TimedOut)
+        assert error.phase == "first_token"
+        await answer.aclose()
+    assert len(faults.ledger.attempts) == 1
+
+
+# --- When it is too long, or the client goes ---
+
+
+@both_ways
+async def test_a_request_has_no_more_time_than_it_is_given(faults: FaultUpstream, stream: bool) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        began_s = time.monotonic()
+        error = (await outcome_of(upstream, "stalled-after-40", chat(stream=stream), total_s=0.1)).error
+        assert 0.1 <= time.monotonic() - began_s < 0.1 + LATE_S
+        assert isinstance(error, TimedOut)
+        assert (error.phase, error.limit_s) == ("total", 0.1)
+        await until(lambda: open_connections(faults) == 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "stream"),
+    [
+        ("never-answers", False),
+        ("never-answers", True),
+        ("headers-then-silence", False),
+        ("headers-then-silence", True),
+        ("role-then-silence", True),
+        ("stalled-after-40", False),
+    ],
+)
+async def test_cancelling_before_the_answer_closes_the_connection(
+    faults: FaultUpstream, model: str, stream: bool
+) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        task = asyncio.create_task(upstream.respond(chat(stream=stream), model, total_s=60))
+        await until(lambda: faults.ledger.attempts)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert upstream.bulkhead.in_use == 0
+        await until(lambda: open_connections(faults) == 0)
+    assert faults.ledger.attempts[0].outcome == "client gone"
+
+
+async def test_closing_an_answer_that_nobody_read_closes_the_connection(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        answer = await upstream.respond(chat(stream=True), "endless-tokens", total_s=60)
+        await answer.aclose()
+        await answer.aclose()
+        await until(lambda: open_connections(faults) == 0)
+
+
+async def test_cancelling_who_reads_closes_the_connection(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        task = asyncio.create_task(outcome_of(upstream, "stalled-after-40", chat(stream=True)))
+        await until(lambda: faults.ledger.attempts and faults.ledger.attempts[0].tokens == 40)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: open_connections(faults) == 0)
+
+
+async def test_cancelling_who_drains_loses_no_place(faults: FaultUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_upstream, "_DRAIN_S", 60)
+    async with openai_upstream(faults.base_url) as upstream:
+        answer = await upstream.respond(chat(stream=True), "open-after-done", total_s=60)
+        assert answer.batches is not None
+        async for _ in answer.batches:
+            pass
+        closing = asyncio.create_task(answer.aclose())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert upstream.bulkhead.in_use == 0
+        await until(lambda: open_connections(faults) == 0)
+
+
+async def test_cancelling_who_waits_for_a_place_takes_none(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url, connections={"limit": 1, "queue": 5}) as upstream:
+        tasks = [asyncio.create_task(upstream.respond(chat(), "never-answers", total_s=60)) for _ in range(4)]
+        await until(lambda: upstream.bulkhead.waiting == 3 and faults.ledger.attempts)
+        for task in reversed(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(faults.ledger.attempts) == 1
+
+
+async def test_closing_the_upstream_closes_its_connections(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        await asyncio.gather(*(outcome_of(upstream, "ok", chat()) for _ in range(5)))
+    await until(lambda: open_connections(faults) == 0)
