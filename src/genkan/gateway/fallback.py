@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from genkan.clock import Clock
-from genkan.errors import NoUpstream, TimedOut, UpstreamError, UpstreamFailed, UpstreamQuota, UpstreamThrottled
+from genkan.errors import NoUpstream, TimedOut, UpstreamError, UpstreamFailed, UpstreamThrottled
 from genkan.gateway.breaker import Attempt
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
@@ -32,8 +32,6 @@ from genkan.wire.chat import GenerationRequest
 
 Sleep = Callable[[float], Awaitable[None]]
 _LATER_S = 5.0  # where nobody said when to come back
-#: What clients are told of coming back when no upstream said.
-_COME_BACK_S = 5.0
 
 
 class Fallback:
@@ -227,9 +225,7 @@ class Walk:
         if error.status in (429, 503):
             waits_s = [e.retry_after_s for _, e, _ in self._failures if e.retry_after_s is not None]
             waits_s += [left_s for one, _, _ in self._failures if (left_s := one.cooling.left_s(now_s))]
-            waits_s += [] if error.retry_after_s is None else [error.retry_after_s]
-            is_ours = isinstance(error, UpstreamQuota)  # and will not pass by waiting
-            error.retry_after_s = min(waits_s, default=None if is_ours else _COME_BACK_S)
+            error.retry_after_s = min(waits_s, default=error.retry_after_s)
         error.should_retry = None if error.retry_after_s is not None else False
         if error.status in (429, 503) and error.retry_after_s is None:
             error.retry_after_s = _LATER_S  # for those who come back by themselves, whatever should_retry says

@@ -16,6 +16,7 @@ from genkan.upstream.model_list import is_listed, list_models, question_session
 
 Level = Literal["ok", "warning", "error"]
 _MAX_NAMES = 20
+_MAX_UNKNOWN = 10  # to look for names that are near takes milliseconds each
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ async def _check_openai(
         models = await list_models(session, upstream, credential)
         if models is None:
             return [*findings, Finding(upstream.name, "warning", _NO_LIST)]
-        unknown = [_unknown(upstream.name, name, models) for name in wanted if not is_listed(name, models)]
+        unknown = _unknown(upstream.name, [name for name in wanted if not is_listed(name, models)], models)
         about = await _about_key(session, upstream, credential)
     except UpstreamError as error:
         return [*findings, Finding(upstream.name, "error", _explained(error, upstream, credential))]
@@ -106,7 +107,14 @@ async def _about_key(session: aiohttp.ClientSession, upstream: OpenAiUpstreamCon
     return "they are listed to anyone, so the key is not tested"
 
 
-def _unknown(upstream: str, name: str, models: frozenset[str]) -> Finding:
+def _unknown(upstream: str, names: list[str], models: frozenset[str]) -> list[Finding]:
+    findings = [_unknown_one(upstream, name, models) for name in names[:_MAX_UNKNOWN]]
+    if more := names[_MAX_UNKNOWN:]:
+        findings.append(Finding(upstream, "error", f"it has {len(more)} more models not, '{more[0]}' for one"))
+    return findings
+
+
+def _unknown_one(upstream: str, name: str, models: frozenset[str]) -> Finding:
     nearest = difflib.get_close_matches(name, sorted(models), n=_MAX_NAMES, cutoff=0.0)
     there = ", ".join(nearest) if nearest else "none"
     if len(models) > len(nearest):

@@ -14,7 +14,8 @@ takes a third of the time that it takes with aiohttp.
   request was not read, yet all that shows is a connection that ended without an answer; on a new connection the same
   would mean that the server fell over the request. So that failure is forgiven once, on a connection that had been
   idle, if not a byte came back and it ended at once; the request is then sent on a new one, as a server that was
-  restarted has closed them all.
+  restarted has closed them all. If that one ends in the same way, it was no race: nothing is forgiven for ten seconds,
+  or a server that falls over its requests would get each of them twice.
 * **Bounds.** A response's head has at most 64 KiB, interim responses included. Of its body at most 256 KiB wait to be
   read; then the socket is not read any more, and the server has to wait.
 
@@ -35,6 +36,7 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_UNREAD_BYTES = 256 << 10
 SWEEP_S = 1.0
 _RACE_S = 1.0
+_NO_RACE_S = 10.0
 _INFORMATIONAL = range(100, 200)
 _BODILESS = (204, 304)
 
@@ -283,6 +285,7 @@ class HttpClient:
         self._all: set[_Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._no_race_until_s = 0.0
 
     @property
     def connections(self) -> int:
@@ -297,14 +300,16 @@ class HttpClient:
     async def request(self, request: bytes) -> Response:
         """The response to a whole request, head and body, once its head has come. Raises HttpError."""
         connection = self._take_idle()
-        if connection is not None:
-            sent_s = time.monotonic()
-            try:
-                return await self._exchange(connection, request)
-            except Disconnected:
-                if connection.has_answered or time.monotonic() - sent_s > _RACE_S:
-                    raise
-        return await self._exchange(await self._connected(), request)
+        if connection is None:
+            return await self._exchange(await self._connected(), request)
+        sent_s = time.monotonic()
+        try:
+            return await self._exchange(connection, request)
+        except Disconnected:
+            now_s = time.monotonic()
+            if connection.has_answered or now_s - sent_s > _RACE_S or now_s < self._no_race_until_s:
+                raise
+        return await self._sent_again(request)
 
     def close(self) -> None:
         """Close every connection, those in use as well."""
@@ -313,6 +318,14 @@ class HttpClient:
             self._sweep.cancel()
         for connection in list(self._all):
             connection.abort()
+
+    async def _sent_again(self, request: bytes) -> Response:
+        connection = await self._connected()
+        try:
+            return await self._exchange(connection, request)
+        except Disconnected:
+            self._no_race_until_s = time.monotonic() + _NO_RACE_S
+            raise
 
     async def _exchange(self, connection: _Connection, request: bytes) -> Response:
         response = connection.send(request)

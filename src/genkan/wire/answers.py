@@ -68,7 +68,8 @@ class AnswerStream:
         passed: list[bytes] = []
         try:
             for data in payloads:
-                if self._wanted(_object(data)):
+                chunk = _object(data)
+                if self._goes_on(chunk) or self._wanted(chunk):
                     if not self._show_usage and _USAGE_NULL in data:
                         # Quotes inside a JSON string are escaped, so these bytes are a key wherever they stand.
                         data = data.replace(_USAGE_NULL, b"")
@@ -79,6 +80,23 @@ class AnswerStream:
                 raise
             self.failure = error
         return passed
+
+    def _goes_on(self, chunk: dict[str, Any]) -> bool:
+        """Whether it is what nearly all chunks are: more of the only answer. `_wanted` would say the same, later."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or self._finished or chunk.get("usage") or chunk.get("error"):
+            return False
+        choice = choices[0]
+        if type(choice) is not dict or choice.get("finish_reason"):
+            return False
+        index = choice.get("index")
+        if index != 0 or type(index) is not int:
+            return False
+        delta = choice.get("delta")
+        if type(delta) is not dict:
+            return False
+        self.started = self.started or _says_something(choice)
+        return True
 
     def _wanted(self, chunk: dict[str, Any]) -> bool:
         choices = chunk.get("choices")
