@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -57,6 +58,11 @@ def watched() -> Generator[Watched, None, None]:
         server.stop()
     finally:
         server.destroy()
+
+
+def test_the_workers_run_on_uvloop_and_httptools(server: LiveServer) -> None:
+    loaded = [Path(f"/proc/{pid}/maps").read_text(encoding="utf-8") for pid in server.processes()]
+    assert sum("/uvloop/loop" in maps and "/httptools/parser/" in maps for maps in loaded) == 2  # gateway and engine
 
 
 def test_readiness_is_answered_at_once_while_the_model_loads(watched: Watched) -> None:

@@ -65,6 +65,20 @@ async def test_bentoml_answers_its_own_paths() -> None:
         assert b"echo" in (await AsgiClient(app).request("GET", "/schema.json")).body
 
 
+async def test_metrics_are_written_before_bentoml_shows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, seen = Small.inner(), []  # type: ignore[attr-defined]
+    monkeypatch.setattr(bentoml, "get_current_service", lambda: small)
+
+    async def bentos(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["path"], small.process.flushed))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    for path in ("/livez", "/metrics"):
+        await AsgiClient(Front(bentos)).request("GET", path)
+    assert seen == [("/livez", 0), ("/metrics", 1)]
+
+
 async def test_everything_else_is_ours_also_a_declared_api() -> None:
     async with running() as app:
         assert (await AsgiClient(app).request("POST", "/echo", [b"{}"])).body == b"ours"

@@ -151,6 +151,7 @@ class _Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._headers: dict[str, str] = {}
         self._head_bytes = 0  # since the request; -1 once the head has come
+        self._header_bytes = 0  # of names and values, which may have come together with the body
         self._is_framed = False  # the head says where the body ends
         self._is_over = False  # all of the response has come
         self._is_paused = False
@@ -164,7 +165,7 @@ class _Connection(asyncio.Protocol):
         """Write a whole request. Must be open, and idle."""
         assert self._transport is not None
         self._response = response = Response(self)
-        self._head_bytes = 0
+        self._head_bytes = self._header_bytes = 0
         self.has_answered = self._is_over = False
         self._transport.write(request)
         return response
@@ -196,7 +197,7 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(BadResponse(f"it is not HTTP: {error}"))
             return
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES or self._header_bytes > MAX_HEAD_BYTES:
             self._fail(BadResponse(f"its head has more than {MAX_HEAD_BYTES} bytes"))
         elif self._is_over:
             self._finish()
@@ -220,6 +221,7 @@ class _Connection(asyncio.Protocol):
         self._is_framed = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
         if key in ("content-length", "transfer-encoding"):

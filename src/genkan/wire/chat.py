@@ -37,7 +37,6 @@ class Sampling:
     n: int = 1
 
 
-_PLAIN_ROLES = frozenset(ROLES)
 _AS_THE_MODEL_DOES = Sampling()
 #: Most requests have none of these, and to look for each one by one would cost more than all the rest.
 _SAMPLING = frozenset(
@@ -230,7 +229,7 @@ def _messages(fields: Fields) -> list[dict[str, Any]]:
 def _check_message(message: Any, path: str) -> None:
     if type(message) is not dict:
         raise wrong_type(path, "an object", message)
-    if len(message) == 2 and type(message.get("content")) is str and message.get("role") in _PLAIN_ROLES:
+    if len(message) == 2 and type(message.get("content")) is str and message.get("role") in ROLES:
         return  # as nearly all are
     fields = Fields(message, path)
     fields.require("role")
