@@ -29,7 +29,6 @@ async def openai_upstream(
     """An upstream of kind ``openai`` there. At the end no place may be taken and no timer set."""
     config = OpenAiUpstreamConfig.model_validate({"name": "up", "kind": "openai", "base_url": base_url, **settings})
     upstream = OpenAiUpstream(config, key, SystemClock())
-    await upstream.start()
     try:
         yield upstream
         assert (upstream.bulkhead.in_use, upstream.bulkhead.waiting) == (0, 0)

@@ -62,7 +62,7 @@ def _whole(answer: Answer) -> dict[str, Any]:
     return {
         "id": completion.get("id"),
         "model": completion.get("model"),
-        "content": choice["message"].get("content"),
+        "content": (choice.get("message") or {}).get("content"),
         "finish_reason": choice.get("finish_reason"),
     }
 
@@ -75,7 +75,7 @@ async def _collected(answer: Answer) -> dict[str, Any]:
         for data in payloads:
             chunk = _parsed(data)
             reply["id"], reply["model"] = chunk.get("id"), chunk.get("model")
-            for choice in chunk["choices"]:
+            for choice in chunk.get("choices") or ():
                 pieces.append((choice.get("delta") or {}).get("content") or "")
                 reply["finish_reason"] = choice.get("finish_reason") or reply["finish_reason"]
     reply["content"] = "".join(pieces)

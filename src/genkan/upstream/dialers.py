@@ -35,8 +35,10 @@ class TcpDialer:
             connected = await aiohappyeyeballs.start_connection(
                 self._addresses, happy_eyeballs_delay=_EYEBALLS_S, interleave=1, loop=loop
             )
-        except OSError:
+        except BaseException as error:  # also when it took too long, which is how most addresses that moved show
             self._addresses = []
+            if isinstance(error, RuntimeError):  # uvloop's way of saying that a socket cannot be had
+                raise OSError(str(error)) from error
             raise
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -16,8 +16,9 @@ takes a third of the time that it takes with aiohttp.
   idle, if not a byte came back and it ended at once; the request is then sent on a new one, as a server that was
   restarted has closed them all. If that one ends in the same way, it was no race: nothing is forgiven for ten seconds,
   or a server that falls over its requests would get each of them twice.
-* **Bounds.** A response's head has at most 64 KiB, interim responses included. Of its body at most 256 KiB wait to be
-  read; then the socket is not read any more, and the server has to wait.
+* **Bounds.** A response's head has at most 64 KiB, interim responses included, and so has what stands between
+  two pieces of its body or after the last. Of the body at most 256 KiB wait to be read; then the socket is not read any
+  more, and the server has to wait.
 
 Not done, because nothing here needs it: redirects, cookies, proxies, compression, pipelining, HTTP/2, upgrades.
 Source: RFC 9112.
@@ -72,7 +73,7 @@ class Response:
         self._unread_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: HttpError | None = None
-        self.status = 0
+        self.status = -1  # until the head has come
         self.headers: dict[str, str] = {}
         self.ended = False  # all of it has come; some may still wait to be read
 
@@ -103,7 +104,7 @@ class Response:
 
     async def head(self) -> None:
         """Wait for the status and the headers. Raises HttpError."""
-        while not self.status:
+        while self.status < 0:
             if self._error is not None:
                 raise self._error
             await self._wait()
@@ -150,7 +151,8 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0  # since the request; -1 once the head has come
+        self._has_head = False  # that of the response, not of an interim one
+        self._overhead_bytes = 0  # since the request, the end of the head or the last piece of the body
         self._header_bytes = 0  # of names and values, which may have come together with the body
         self._is_framed = False  # the head says where the body ends
         self._is_over = False  # all of the response has come
@@ -165,14 +167,21 @@ class _Connection(asyncio.Protocol):
         """Write a whole request. Must be open, and idle."""
         assert self._transport is not None
         self._response = response = Response(self)
-        self._head_bytes = self._header_bytes = 0
-        self.has_answered = self._is_over = False
+        self._overhead_bytes = self._header_bytes = 0
+        self.has_answered = self._has_head = self._is_over = False
         self._transport.write(request)
         return response
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def fail(self, error: HttpError) -> None:
+        """End the response with ``error``, if one is under way, and close the connection."""
+        response, self._response = self._response, None
+        if response is not None:
+            response.end(error)
+        self.abort()
 
     def resume(self) -> None:
         if self._is_paused and self.is_open:
@@ -190,27 +199,30 @@ class _Connection(asyncio.Protocol):
             self.abort()  # nobody asked
             return
         self.has_answered = True
-        if self._head_bytes >= 0:
-            self._head_bytes += len(data)
+        self._overhead_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(BadResponse(f"it is not HTTP: {error}"))
-            return
-        if self._head_bytes > MAX_HEAD_BYTES or self._header_bytes > MAX_HEAD_BYTES:
-            self._fail(BadResponse(f"its head has more than {MAX_HEAD_BYTES} bytes"))
-        elif self._is_over:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._is_over:
+                self.fail(BadResponse(f"it is not HTTP: {error}"))
+                return
+            self._can_go_on = False  # the response is whole; nobody asked for what came after it
+        if self._is_over:
             self._finish()
+        elif self._header_bytes > MAX_HEAD_BYTES:
+            self.fail(BadResponse(f"its head has more than {MAX_HEAD_BYTES} bytes"))
+        elif self._overhead_bytes > MAX_HEAD_BYTES:
+            self.fail(BadResponse(f"more than {MAX_HEAD_BYTES} bytes of it are no body"))
+
+    def eof_received(self) -> None:
+        if self._has_head and not self._is_framed:
+            self._end_response()  # the end of the connection is the end of the body
+        self.fail(Disconnected("the connection ended before the response did"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._pool.lost(self)
-        if self._response is None:
-            return
-        if error is None and self._head_bytes < 0 and not self._is_framed:
-            self._end_response()  # the end of the connection is the end of the body
-        else:
-            self._fail(Disconnected("the connection ended before the response did"))
+        self.fail(Disconnected("the connection broke before the response ended"))
 
     # httptools' callbacks, which must not raise
 
@@ -229,21 +241,24 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status in _INFORMATIONAL or self._response is None or self._is_over:
+        if status in _INFORMATIONAL or self._response is None or self._is_over or self._header_bytes > MAX_HEAD_BYTES:
             return
-        self._head_bytes = -1
+        self._has_head = True
+        self._overhead_bytes = 0
         self._can_go_on = self._parser.should_keep_alive()
         self._is_framed = self._is_framed or status in _BODILESS
         self._response.begin(status, self._headers)
+        self._headers = {}  # for trailers, which nobody gets
 
     def on_body(self, body: bytes) -> None:
+        self._overhead_bytes = 0
         if self._response is not None and not self._is_over and not self._response.take(body):
             self._is_paused = True
             if self._transport is not None:
                 self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        self._is_over = self._is_over or self._head_bytes < 0
+        self._is_over = self._is_over or self._has_head
 
     # the end
 
@@ -261,12 +276,6 @@ class _Connection(asyncio.Protocol):
         if response is not None:
             response.end()
 
-    def _fail(self, error: HttpError) -> None:
-        response, self._response = self._response, None
-        if response is not None:
-            response.end(error)
-        self.abort()
-
 
 class Dial(Protocol):
     """Opens a connection to the server. Raises OSError or UnicodeError."""
@@ -278,13 +287,14 @@ class HttpClient:
     """Requests to one server, over as many connections as there are requests at once."""
 
     def __init__(self, dial: Dial, *, connect_s: float, keep_alive: int, keep_alive_s: float) -> None:
-        """At most ``keep_alive`` connections stay idle for more than a second, none for ``keep_alive_s``."""
+        """Idle connections beyond ``keep_alive`` are closed within two seconds; none is used after ``keep_alive_s``."""
         self._dial = dial
         self._connect_s = connect_s
         self._keep_alive = keep_alive
         self._keep_alive_s = keep_alive_s
         self._idle: list[_Connection] = []  # the one used last is last
         self._all: set[_Connection] = set()
+        self._dialling: set[asyncio.Timeout] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._no_race_until_s = 0.0
@@ -301,10 +311,10 @@ class HttpClient:
 
     async def request(self, request: bytes) -> Response:
         """The response to a whole request, head and body, once its head has come. Raises HttpError."""
-        connection = self._take_idle()
+        sent_s = time.monotonic()
+        connection = self._take_idle(sent_s)
         if connection is None:
             return await self._exchange(await self._connected(), request)
-        sent_s = time.monotonic()
         try:
             return await self._exchange(connection, request)
         except Disconnected:
@@ -314,12 +324,15 @@ class HttpClient:
         return await self._sent_again(request)
 
     def close(self) -> None:
-        """Close every connection, those in use as well."""
+        """Close every connection. Requests under way end with Disconnected, and so does every later one."""
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
+        for limit in self._dialling:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
         for connection in list(self._all):
-            connection.abort()
+            connection.fail(Disconnected("the client was closed"))
 
     async def _sent_again(self, request: bytes) -> Response:
         connection = await self._connected()
@@ -339,25 +352,34 @@ class HttpClient:
         return response
 
     async def _connected(self) -> _Connection:
+        if self._is_closed:
+            raise Disconnected("the client was closed")
         connection = _Connection(self)
+        limit = asyncio.timeout(self._connect_s)
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with limit:
+                self._dialling.add(limit)
                 await self._dial(lambda: connection)
         except TimeoutError:
+            if self._is_closed:
+                raise Disconnected("the client was closed") from None
             raise ConnectTimeout(f"not connected after {self._connect_s:g} s") from None
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
             raise NotConnected(str(error)) from error
+        finally:
+            self._dialling.discard(limit)
         if not connection.is_open or self._is_closed:
             connection.abort()
             raise Disconnected("the connection ended as soon as it was made")
         self._all.add(connection)
         return connection
 
-    def _take_idle(self) -> _Connection | None:
+    def _take_idle(self, now_s: float) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open:
+            if connection.is_open and now_s - connection.idle_since_s < self._keep_alive_s:
                 return connection
+            connection.abort()
         return None
 
     def released(self, connection: _Connection) -> None:

@@ -3,6 +3,7 @@
 Source: OpenAI's API reference, "Error codes"; Anthropic's "Errors"; vLLM's and SGLang's error bodies.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from genkan.errors import (
     UpstreamThrottled,
     UpstreamUnauthorized,
 )
-from genkan.wire.retry_after import retry_after_s
+from genkan.wire.retry_after import LONGEST_S, retry_after_s
 
 CONTEXT_TOO_LONG = "context_length_exceeded"
 CONTENT_FILTER = "content_filter"
@@ -39,6 +40,11 @@ _CONTEXT_PHRASES = (
     "longer than the model's context length",
     "input length and `max_tokens` exceed context limit",
 )
+_NO_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "unknown_model", "model_not_exist"})
+_NO_MODEL = re.compile(r"\bmodel\b:? ?(name )?(['\"`]?[\w./:@-]{1,128}['\"`]?)? ?(does )?(not exist|not found)\b")
+_NO_MODEL = re.compile(r"\bmodel\b:? ?(name )?(['\"`]?[\w./:@-]{1,128}['\"`]?)? ?(does )?(not exist|not found)\b")
+#: Gemini says "You exceeded your current quota" of a limit by the minute as well, and then how long to wait.
+_RETRY_IN = re.compile(r"\b(?:retry|try again) in ([0-9]{1,6}(?:\.[0-9]{1,9})?) ?s")
 _SPENT_PHRASES = ("insufficient balance", "credit balance is too low", "exceeded your current quota", "spend limit")
 _GEMINI_KEY_REFUSED = b"API_KEY_INVALID"
 _MAX_TEXT_CHARS = 2000
@@ -68,13 +74,16 @@ def _meaning(
 ) -> UpstreamError:
     code, message = _text(error.get("code")) or _text(error.get("type")), _text(error.get("message")) or ""
     lowered = message.lower()
-    if code in _QUOTA_CODES or status == 402 or any(phrase in lowered for phrase in _SPENT_PHRASES):
+    if after_s is None and status == 429 and (said := _RETRY_IN.search(lowered)) is not None:
+        after_s = min(float(said[1]), LONGEST_S)
+    is_spent = code in _QUOTA_CODES or status == 402
+    if is_spent or (after_s is None and any(phrase in lowered for phrase in _SPENT_PHRASES)):
         return UpstreamQuota("What may be spent at the model's server is spent.", upstream=upstream)
     if status in (401, 403):
         return UpstreamUnauthorized("The model's server does not accept this gateway's key.", upstream=upstream)
     if status == 429:
         return UpstreamThrottled(upstream=upstream, retry_after_s=after_s)
-    if status == 404 or 300 <= status < 400 or status == 405:
+    if status in (404, 405) or 300 <= status < 400 or code in _NO_MODEL_CODES or _NO_MODEL.search(lowered):
         return UpstreamMisconfigured(
             f"The model's server has no such model or path (status {status}).", upstream=upstream
         )

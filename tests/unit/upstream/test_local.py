@@ -57,7 +57,6 @@ async def engine(handler: Handler, timeouts: Timeouts = Timeouts()) -> AsyncGene
 
         server = await asyncio.start_unix_server(connected, path)
         upstream = LocalEngine(EngineUpstreamConfig(name="engine", kind="engine", timeouts=timeouts), path)
-        await upstream.start()
         try:
             yield upstream
         finally:
@@ -262,7 +261,6 @@ async def test_a_request_may_have_less_time_than_the_upstream_allows() -> None:
 
 async def test_an_engine_that_is_not_there_is_unreachable() -> None:
     upstream = LocalEngine(EngineUpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
-    await upstream.start()
     with pytest.raises(ConnectFailed) as caught:
         await ask(upstream, WHOLE)
     assert caught.value.retry_after_s == 5
@@ -273,7 +271,7 @@ async def test_an_engine_that_is_not_there_is_unreachable() -> None:
 async def test_a_kept_connection_that_the_engine_has_closed_costs_one_more_try(
     monkeypatch: pytest.MonkeyPatch, race_s: float, connected: int
 ) -> None:
-    monkeypatch.setattr("genkan.upstream.http_upstream._RACE_S", race_s)
+    monkeypatch.setattr("genkan.upstream.http_client._RACE_S", race_s)
     connections = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -388,7 +386,6 @@ async def test_a_cut_off_prefix_cache_is_a_broken_upstream() -> None:
 
 async def test_a_prefix_cache_of_an_engine_that_is_not_there_is_unreachable() -> None:
     upstream = LocalEngine(EngineUpstreamConfig(name="engine", kind="engine"), "/nonexistent/e.sock")
-    await upstream.start()
     with pytest.raises(ConnectFailed):
         await upstream.purge_prefix_cache("a")
     await upstream.aclose()

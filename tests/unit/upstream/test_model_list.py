@@ -155,11 +155,11 @@ async def test_a_server_without_tls_is_told_apart() -> None:
             await list_models(session, upstream(f"https://127.0.0.1:{port}/v1"), KEY)
 
 
-@pytest.mark.parametrize("base_url", ["http://127.0.0.1:99999/v1", "http://a..b/v1", "http://[::1/v1"])
-async def test_what_is_no_url_cannot_be_reached(base_url: str) -> None:
+@pytest.mark.parametrize("host", ["x.invalid", f"{'a' * 64}.invalid"], ids=["unknown", "no name"])
+async def test_a_host_that_cannot_be_looked_up_cannot_be_reached(host: str) -> None:
     async with question_session() as session:
         with pytest.raises(ConnectFailed):
-            await list_models(session, upstream(base_url), KEY)
+            await list_models(session, upstream(f"http://{host}/v1"), KEY)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from genkan.errors import (
     UpstreamThrottled,
     UpstreamUnauthorized,
 )
-from genkan.upstream import http_upstream
+from genkan.upstream import answer_events, http_upstream
 from genkan.upstream.openai_http import OpenAiUpstream
 from genkan.upstream.refusals import CONTENT_FILTER, CONTEXT_TOO_LONG
 
@@ -117,7 +117,7 @@ SILENT: dict[str, Phase] = {
 }
 #: Healthy although their table does not call them harmless, or not when they are asked like this.
 HEALTHY = (HARMLESS | {"informational-flood"}) - {"tool-calls"}
-#: These have tests of their own here, in test_openai_http.py or in test_connections.py.
+#: These have tests of their own here, in test_openai_http.py or in test_http_client.py.
 ELSEWHERE = {
     "tool-calls", "content-filter-finish", "rejects-prefill", "down-for-60", "closes-on-reuse", "resets-on-reuse",
 }  # fmt: skip
@@ -217,7 +217,8 @@ async def test_what_is_refused_once_is_not_asked_again_by_the_upstream_itself(
 async def test_what_is_no_answer_is_broken_before_anything_of_it_is_passed_on(
     faults: FaultUpstream, monkeypatch: pytest.MonkeyPatch, model: str, stream: bool
 ) -> None:
-    monkeypatch.setattr(http_upstream, "MAX_BODY_BYTES", 2 << 20)
+    for module in (http_upstream, answer_events):
+        monkeypatch.setattr(module, "MAX_BODY_BYTES", 2 << 20)
     async with openai_upstream(faults.base_url) as upstream:
         outcome = await outcome_of(upstream, model, chat(stream=stream))
         assert type(failed(outcome)) is UpstreamBroken

@@ -213,3 +213,28 @@ def test_an_error_of_our_own_is_passed_on_as_it_is() -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"1", b'{"error":"x"}', b'{"error":{"message":"x"}}', b"\xff"])
 def test_what_is_not_of_our_own_making_is_not_relayed(body: bytes) -> None:
     assert relayed(500, body, None, upstream="engine") is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Model Not Exist", "The model `gpt-9` does not exist or you do not have access to it.", 'model "x:1b" not found'],
+)
+def test_a_model_that_is_not_there_is_our_own_mistake_whatever_the_status(message: str) -> None:
+    body = orjson.dumps({"error": {"message": message, "type": "invalid_request_error", "code": None}})
+    assert isinstance(refusal(400, {}, body, upstream="u", secret=None, now_unix_s=0), UpstreamMisconfigured)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["For this model, temperature is not supported", "'x' is not supported with this model.", "model: too big"],
+)
+def test_what_a_model_does_not_do_is_the_clients_affair(message: str) -> None:
+    body = orjson.dumps({"error": {"message": message}})
+    assert isinstance(refusal(400, {}, body, upstream="u", secret=None, now_unix_s=0), UpstreamRefused)
+
+
+def test_a_quota_by_the_minute_is_a_limit() -> None:
+    message = "You exceeded your current quota, please check your plan and billing details. Please retry in 12.5s."
+    error = refusal(429, {}, orjson.dumps({"error": {"message": message}}), upstream="u", secret=None, now_unix_s=0)
+    assert isinstance(error, UpstreamThrottled)
+    assert error.retry_after_s == 12.5
