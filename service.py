@@ -21,7 +21,7 @@ from genkan.engine.kv_memory import check_memory
 from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
-from genkan.front import FrontedService, end_with_parent, socket_path
+from genkan.front import FrontedService, collect_less, end_with_parent, socket_path
 from genkan.telemetry import logging
 
 path = config_path(beside=HERE).resolve()
@@ -84,6 +84,7 @@ class Gateway(Worker):
         bad_http.answer_in_openai_shape()
         logging.configure(config.telemetry)
         self.process = GatewayProcess(config, socket_path(Engine) if config.engine_upstream is not None else None)
+        collect_less()
 
     @bentoml.api(route="/call")
     async def complete(

@@ -5,7 +5,6 @@ is ``ready``, which BentoML asks of it directly.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from genkan.serving.local_model import LocalModel
 
 
-_YOUNG_OBJECTS = 10_000
 _log = logging.getLogger("genkan.app")
 
 
@@ -81,7 +79,6 @@ class GatewayProcess:
         )
 
     async def start(self) -> None:
-        _collect_less()
         self._access_log.start()
         await self._fleet.start()
         self._start_check = asyncio.create_task(_say_what_is_wrong(self._config, self._environ))
@@ -95,17 +92,6 @@ class GatewayProcess:
     def flush_metrics(self) -> None:
         """Write what was counted so far to where BentoML shows it from."""
         self._tally.flush()
-
-
-def _collect_less() -> None:
-    """Take what is loaded by now out of the garbage collector's sight, and have it look at the rest less often.
-
-    BentoML's and our modules are half a million objects, which live as long as the process; to go through them took
-    50–100 ms each time, with every stream held up. A request leaves hardly any cycles behind.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
 
 
 def _admin(engine: LocalEngine | None) -> PathTable:

@@ -234,7 +234,7 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.rstrip().decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
         if key in ("content-length", "transfer-encoding"):
             self._is_framed = True

@@ -41,7 +41,7 @@ _CONTEXT_PHRASES = (
     "input length and `max_tokens` exceed context limit",
 )
 _NO_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "unknown_model", "model_not_exist"})
-_NO_MODEL = re.compile(r"\bmodel\b:? ?(name )?(['\"`]?[\w./:@-]{1,128}['\"`]?)? ?(does )?(not exist|not found)\b")
+#: DeepSeek's "Model Not Exist" and the like, with status 400. The model's name there is ours, not the client's.
 _NO_MODEL = re.compile(r"\bmodel\b:? ?(name )?(['\"`]?[\w./:@-]{1,128}['\"`]?)? ?(does )?(not exist|not found)\b")
 #: Gemini says "You exceeded your current quota" of a limit by the minute as well, and then how long to wait.
 _RETRY_IN = re.compile(r"\b(?:retry|try again) in ([0-9]{1,6}(?:\.[0-9]{1,9})?) ?s")
