@@ -38,8 +38,8 @@ async def openai_upstream(
 
 
 def live_timers() -> list[Any]:
-    """The loop's timers that belong to a PhaseTimer and were not taken back."""
-    handles = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    """The loop's timers that belong to a PhaseTimer and were not taken back; uvloop does not tell."""
+    handles = getattr(asyncio.get_running_loop(), "_scheduled", ())
     return [handle for handle in handles if isinstance(getattr(handle._callback, "__self__", None), PhaseTimer)]
 
 

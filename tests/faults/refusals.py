@@ -88,105 +88,104 @@ def _page(status: int, title: str) -> Refusal:
     return Refusal(status, HTML % (status, title.encode()), content_type="text/html")
 
 
-def _refusals() -> Mapping[str, tuple[str, Refusal]]:
-    return {
-        "429-retry-after-seconds": (
-            "429 once, which asks for 1 second.",
-            Refusal(429, _LIMIT, _seconds("1"), once=True),
+_REFUSALS: Mapping[str, tuple[str, Refusal]] = {
+    "429-retry-after-seconds": (
+        "429 once, which asks for 1 second.",
+        Refusal(429, _LIMIT, _seconds("1"), once=True),
+    ),
+    "429-retry-after-date": (
+        "429 once, which names the date 2 seconds from now.",
+        Refusal(429, _LIMIT, _date(2), once=True),
+    ),
+    "429-retry-after-skewed-date": (
+        "429 once, which names a date 2 seconds ahead of a Date header that is an hour fast.",
+        Refusal(429, _LIMIT, _date(2, _HOUR_S), once=True),
+    ),
+    "429-retry-after-past-date": (
+        "429 once, which names a date an hour ago.",
+        Refusal(429, _LIMIT, _date(-_HOUR_S), once=True),
+    ),
+    "429-retry-after-garbage": (
+        "429 once, whose Retry-After is neither seconds nor a date.",
+        Refusal(429, _LIMIT, _seconds("soon, I hope"), once=True),
+    ),
+    "429-no-retry-after": ("429 once, without Retry-After.", Refusal(429, _LIMIT, once=True)),
+    "429-for-ever": ("429 always, which asks for 30 seconds.", Refusal(429, _LIMIT, _seconds("30"))),
+    "quota": (
+        "429 always: the credit is spent.",
+        Refusal(
+            429,
+            error_body("You exceeded your current quota.", "insufficient_quota", code="insufficient_quota"),
         ),
-        "429-retry-after-date": (
-            "429 once, which names the date 2 seconds from now.",
-            Refusal(429, _LIMIT, _date(2), once=True),
+    ),
+    "insufficient-balance": (
+        "402 always, as DeepSeek says that the credit is spent.",
+        Refusal(402, error_body("Insufficient Balance", "unknown_error", code="invalid_request_error")),
+    ),
+    "forbidden": (
+        "403 always: this key may not.",
+        Refusal(403, error_body("Country, region, or territory not supported", "request_forbidden")),
+    ),
+    "unauthorized-gemini": (
+        "400 always, with which Gemini says that the key is wrong.",
+        Refusal(400, orjson.dumps([_GEMINI_KEY])),
+    ),
+    "not-found": (
+        "404 always: no such model.",
+        Refusal(404, error_body("The model does not exist", "invalid_request_error", code="model_not_found")),
+    ),
+    "bad-request": (
+        "400 always, which names the parameter that is wrong.",
+        Refusal(400, error_body("temperature is too high", "invalid_request_error", param="temperature")),
+    ),
+    "unprocessable": (
+        "422 always, in FastAPI's words.",
+        Refusal(422, orjson.dumps({"detail": [{"loc": ["body", "seed"], "msg": "not an integer"}]})),
+    ),
+    "408-for-ever": ("408 always.", Refusal(408, error_body("Request timed out.", "timeout"))),
+    "409-for-ever": ("409 always.", Refusal(409, error_body("Try again.", "conflict_error"))),
+    "413-for-ever": (
+        "413 always.",
+        Refusal(413, error_body("Request exceeds the maximum size", "request_too_large")),
+    ),
+    "500-once": ("500 once.", Refusal(500, _CRASH, once=True)),
+    "500-for-ever": ("500 always.", Refusal(500, _CRASH)),
+    "500-as-string": (
+        "500 always, whose error is a string, as Ollama's is.",
+        Refusal(500, orjson.dumps({"error": "llama runner process has terminated"})),
+    ),
+    "502-html": ("502 always, with a proxy's page.", _page(502, "502 Bad Gateway")),
+    "503-for-ever": ("503 always, without Retry-After.", Refusal(503, _BUSY)),
+    "503-once-retry-after": (
+        "503 once, which asks for 1 second.",
+        Refusal(503, _BUSY, _seconds("1"), once=True),
+    ),
+    "503-retry-after-a-day": ("503 always, which asks for a day.", Refusal(503, _BUSY, _seconds("86400"))),
+    "504-html": ("504 always, with a proxy's page.", _page(504, "504 Gateway Time-out")),
+    "529-for-ever": (
+        "529 always, as Anthropic says that it is overloaded.",
+        Refusal(529, orjson.dumps(ANTHROPIC_OVERLOADED)),
+    ),
+    "context-too-long": (
+        "400 always: the prompt is longer than the model's context, in OpenAI's words.",
+        Refusal(
+            400,
+            error_body(_CONTEXT, "invalid_request_error", code="context_length_exceeded", param="messages"),
         ),
-        "429-retry-after-skewed-date": (
-            "429 once, which names a date 2 seconds ahead of a Date header that is an hour fast.",
-            Refusal(429, _LIMIT, _date(2, _HOUR_S), once=True),
-        ),
-        "429-retry-after-past-date": (
-            "429 once, which names a date an hour ago.",
-            Refusal(429, _LIMIT, _date(-_HOUR_S), once=True),
-        ),
-        "429-retry-after-garbage": (
-            "429 once, whose Retry-After is neither seconds nor a date.",
-            Refusal(429, _LIMIT, _seconds("soon, I hope"), once=True),
-        ),
-        "429-no-retry-after": ("429 once, without Retry-After.", Refusal(429, _LIMIT, once=True)),
-        "429-for-ever": ("429 always, which asks for 30 seconds.", Refusal(429, _LIMIT, _seconds("30"))),
-        "quota": (
-            "429 always: the credit is spent.",
-            Refusal(
-                429,
-                error_body("You exceeded your current quota.", "insufficient_quota", code="insufficient_quota"),
-            ),
-        ),
-        "insufficient-balance": (
-            "402 always, as DeepSeek says that the credit is spent.",
-            Refusal(402, error_body("Insufficient Balance", "unknown_error", code="invalid_request_error")),
-        ),
-        "forbidden": (
-            "403 always: this key may not.",
-            Refusal(403, error_body("Country, region, or territory not supported", "request_forbidden")),
-        ),
-        "unauthorized-gemini": (
-            "400 always, with which Gemini says that the key is wrong.",
-            Refusal(400, orjson.dumps([_GEMINI_KEY])),
-        ),
-        "not-found": (
-            "404 always: no such model.",
-            Refusal(404, error_body("The model does not exist", "invalid_request_error", code="model_not_found")),
-        ),
-        "bad-request": (
-            "400 always, which names the parameter that is wrong.",
-            Refusal(400, error_body("temperature is too high", "invalid_request_error", param="temperature")),
-        ),
-        "unprocessable": (
-            "422 always, in FastAPI's words.",
-            Refusal(422, orjson.dumps({"detail": [{"loc": ["body", "seed"], "msg": "not an integer"}]})),
-        ),
-        "408-for-ever": ("408 always.", Refusal(408, error_body("Request timed out.", "timeout"))),
-        "409-for-ever": ("409 always.", Refusal(409, error_body("Try again.", "conflict_error"))),
-        "413-for-ever": (
-            "413 always.",
-            Refusal(413, error_body("Request exceeds the maximum size", "request_too_large")),
-        ),
-        "500-once": ("500 once.", Refusal(500, _CRASH, once=True)),
-        "500-for-ever": ("500 always.", Refusal(500, _CRASH)),
-        "500-as-string": (
-            "500 always, whose error is a string, as Ollama's is.",
-            Refusal(500, orjson.dumps({"error": "llama runner process has terminated"})),
-        ),
-        "502-html": ("502 always, with a proxy's page.", _page(502, "502 Bad Gateway")),
-        "503-for-ever": ("503 always, without Retry-After.", Refusal(503, _BUSY)),
-        "503-once-retry-after": (
-            "503 once, which asks for 1 second.",
-            Refusal(503, _BUSY, _seconds("1"), once=True),
-        ),
-        "503-retry-after-a-day": ("503 always, which asks for a day.", Refusal(503, _BUSY, _seconds("86400"))),
-        "504-html": ("504 always, with a proxy's page.", _page(504, "504 Gateway Time-out")),
-        "529-for-ever": (
-            "529 always, as Anthropic says that it is overloaded.",
-            Refusal(529, orjson.dumps(ANTHROPIC_OVERLOADED)),
-        ),
-        "context-too-long": (
-            "400 always: the prompt is longer than the model's context, in OpenAI's words.",
-            Refusal(
-                400,
-                error_body(_CONTEXT, "invalid_request_error", code="context_length_exceeded", param="messages"),
-            ),
-        ),
-        "context-too-long-vllm": (
-            "400 always: the same in vLLM's words, whose code is the status.",
-            Refusal(400, error_body(_CONTEXT, "BadRequestError", code=400)),
-        ),
-        "context-too-long-gemini": (
-            "400 always: the same in Gemini's words, a list.",
-            Refusal(400, orjson.dumps([_GEMINI_CONTEXT])),
-        ),
-        "content-filter": ("400 always: the prompt was filtered.", Refusal(400, orjson.dumps(_AZURE_FILTER))),
-    }  # fmt: skip
+    ),
+    "context-too-long-vllm": (
+        "400 always: the same in vLLM's words, whose code is the status.",
+        Refusal(400, error_body(_CONTEXT, "BadRequestError", code=400)),
+    ),
+    "context-too-long-gemini": (
+        "400 always: the same in Gemini's words, a list.",
+        Refusal(400, orjson.dumps([_GEMINI_CONTEXT])),
+    ),
+    "content-filter": ("400 always: the prompt was filtered.", Refusal(400, orjson.dumps(_AZURE_FILTER))),
+}  # fmt: skip
 
 
-for _name, (_what, _refusal) in _refusals().items():
+for _name, (_what, _refusal) in _REFUSALS.items():
     enter_fault(Fault(_name, _what, _refusal))
 
 

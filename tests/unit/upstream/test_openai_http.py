@@ -13,7 +13,7 @@ from upstream_calls import KEY, chat, open_connections, openai_upstream, outcome
 
 from genkan import __version__
 from genkan.errors import StreamInterrupted, TimedOut, UpstreamFull
-from genkan.upstream import http_upstream
+from genkan.upstream import http_client, http_upstream
 from genkan.wire.chat import CompletionRequest
 from genkan.wire.extras import OWN_KEYS
 
@@ -166,6 +166,19 @@ async def test_waiting_is_limited_like_the_first_token(faults: FaultUpstream) ->
         assert error.phase == "first_token"
         await answer.aclose()
     assert len(faults.ledger.attempts) == 1
+
+
+async def test_twenty_stay_idle_by_default_and_a_hundred_run_at_once(
+    faults: FaultUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "SWEEP_S", 0.05)
+    async with openai_upstream(faults.base_url) as upstream:
+        request = chat(stream=True, x_delay_ms=2)
+        calls = [asyncio.create_task(outcome_of(upstream, "slow-ok", request)) for _ in range(110)]
+        await until(lambda: open_connections(faults) == 100)
+        assert (upstream.bulkhead.in_use, upstream.bulkhead.waiting) == (100, 10)
+        assert all(outcome.text == TEXT for outcome in await asyncio.gather(*calls))
+        await until(lambda: open_connections(faults) == 20)
 
 
 # --- When it is too long, or the client goes ---
