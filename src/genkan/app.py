@@ -1,4 +1,5 @@
-"""The composition root: from a configuration to what each process runs. Only here are things constructed.
+"""The composition root: from a configuration to what each process runs. Here, and in `fleet.py` for upstreams, things
+are constructed, and nowhere else.
 
 A worker process builds one of the two and drives it by ``asgi``, ``start`` and ``aclose``; the engine also says when it
 is ``ready``, which BentoML asks of it directly.

@@ -33,7 +33,7 @@ class AnswerEvents:
             if self.follower.failure is not None:
                 raise self.follower.failure
             if self._done:
-                self._end()
+                self._end(done=True)
                 break
             try:
                 chunk = await self._response.read()
@@ -61,11 +61,11 @@ class AnswerEvents:
         if begun and batch:
             self._done = True  # what came goes on first, and then the error, if the answer is not complete
         else:
-            self._end()
+            self._end(done=True)
         return batch
 
-    def _end(self) -> None:
-        if self.follower.complete:
+    def _end(self, *, done: bool = False) -> None:
+        if self.follower.complete or (done and self.follower.complete_when_done):
             self.ended = True
         elif self.follower.started:
             raise StreamInterrupted("The model's answer ended before it was complete.", upstream=self._upstream)
@@ -85,7 +85,7 @@ class AnswerEvents:
             raise MalformedAnswer(f"it has more than {MAX_BODY_BYTES} bytes")
         whole = WholeAnswer(body)
         batch = self.follower.take(whole.as_chunks(show_usage=True))
-        self._end()
+        self._end(done=True)
         return batch
 
 

@@ -5,8 +5,8 @@ Theory. A gateway that passes bytes through still has to know four things: wheth
 yet (until then another upstream may be asked), whether it came to its end (a stream that just stops looks complete
 to OpenAI's clients), and what it cost (usage). All four need each chunk's JSON once, and nothing needs it twice.
 
-* A stream is complete when every choice has had its ``finish_reason``; ``[DONE]`` alone is not enough, and a stream
-  that has it and ends without ``[DONE]`` is complete all the same.
+* A stream is complete when every choice has had its ``finish_reason``, with ``[DONE]`` or without; ``[DONE]`` alone is
+  not enough, but it makes do with the choices that had begun.
 * It has started with the first thing that is of the answer itself: text, reasoning, a refusal, a tool call, an end.
   The chunk that only says ``"role": "assistant"`` is sent by servers that then think for a minute, or die.
 * After a choice's end nothing more of its answer may come. Servers that send an end before the last pieces of text
@@ -41,12 +41,13 @@ class ErrorInAnswer(GenkanError):
 class AnswerStream:
     """Follows the chunks of one stream."""
 
-    __slots__ = ("_choices", "_finished", "_show_usage", "failure", "filtered", "started", "usage")
+    __slots__ = ("_begun", "_choices", "_finished", "_show_usage", "failure", "filtered", "started", "usage")
 
     def __init__(self, *, choices: int, show_usage: bool) -> None:
         """``choices`` is how many answers were asked for. Without ``show_usage`` the client did not ask for usage."""
         self._choices = choices
         self._show_usage = show_usage
+        self._begun = {0}
         self._finished: set[int] = set()
         self.started = False
         self.failure: MalformedAnswer | ErrorInAnswer | None = None  # what is wrong after what was passed on
@@ -55,8 +56,13 @@ class AnswerStream:
 
     @property
     def complete(self) -> bool:
-        """Whether every choice has come to its end."""
+        """Whether every choice that was asked for has come to its end."""
         return len(self._finished) == self._choices
+
+    @property
+    def complete_when_done(self) -> bool:
+        """Whether it is complete if the upstream says that this is all: some give one choice, whatever is asked for."""
+        return self._begun <= self._finished
 
     def take(self, payloads: list[bytes]) -> list[bytes]:
         """The payloads to pass on, of those that came. Raises MalformedAnswer or ErrorInAnswer.
@@ -132,8 +138,9 @@ class AnswerStream:
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"
             self.started = True
-        elif said:
-            self.started = True
+            return True
+        self._begun.add(index)
+        self.started = self.started or said
         return True
 
 

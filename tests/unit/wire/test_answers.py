@@ -314,3 +314,21 @@ def test_tool_calls_get_the_indexes_that_chunks_have() -> None:
     (chunk,) = WholeAnswer(body).as_chunks(show_usage=True)
     (choice,) = orjson.loads(chunk)["choices"]
     assert choice["delta"] == {"tool_calls": [{"index": 0, **calls[0]}, {"index": 1, **calls[1]}]}
+
+
+@pytest.mark.parametrize(
+    ("payloads", "complete"),
+    [
+        ([SAID], False),
+        ([SAID, END], True),  # one choice of the two that were asked for: this server gives no more
+        ([SAID, END, payload(piece({"content": "b"}, index=1))], False),
+        ([SAID, END, payload(piece({"content": "b"}, index=1)), payload(piece({}, index=1, reason="stop"))], True),
+        ([payload(piece({"content": "b"}, index=1)), payload(piece({}, index=1, reason="stop"))], False),
+    ],
+)
+def test_an_upstream_that_says_it_is_done_needs_an_end_for_each_choice_that_began(
+    payloads: list[bytes], complete: bool
+) -> None:
+    follower = stream(choices=2)
+    follower.take(payloads)
+    assert follower.complete_when_done is complete
