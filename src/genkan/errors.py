@@ -20,6 +20,7 @@ GenkanError
    │  ├─ UpstreamThrottled 429       it has had enough requests from us for now
    │  ├─ UpstreamQuota 503           what we may spend there is spent
    │  ├─ UpstreamUnauthorized 502    it does not accept our key
+   │  ├─ UpstreamForbidden 502       it does not let our key do that
    │  ├─ UpstreamMisconfigured 502   it has no such model or path
    │  └─ UpstreamRefused             it finds fault with the request; passed on as it said it
    ├─ NoUpstream 503                 every deployment that could answer is being left alone
@@ -276,6 +277,13 @@ class UpstreamQuota(UpstreamError):
 
 class UpstreamUnauthorized(UpstreamError):
     """The upstream does not accept our key: ours to mend, so the client is not told that its own is wrong."""
+
+    status = 502
+    code = "upstream_auth_error"
+
+
+class UpstreamForbidden(UpstreamError):
+    """The upstream does not let our key do that: with this model, from this country, with this prompt."""
 
     status = 502
     code = "upstream_auth_error"

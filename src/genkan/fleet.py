@@ -10,7 +10,7 @@ from genkan.errors import UpstreamUnauthorized
 from genkan.gateway.breaker import Breaker, MemoryCircuits, State
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.observer import GatewayObserver
-from genkan.gateway.standing import PARKED_S, UpstreamStanding
+from genkan.gateway.standing import UpstreamStanding
 from genkan.upstream.credentials import Credential, find_key
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.local import LocalEngine
@@ -32,7 +32,6 @@ class Fleet:
         observer: GatewayObserver,
     ) -> None:
         """An upstream whose key cannot work, by the look of it, is left out for good; `check` says why."""
-        self._clock = clock
         self._observer = observer
         self._circuits = MemoryCircuits()
         self._configs = {upstream.name: upstream for upstream in config.upstreams}
@@ -82,11 +81,7 @@ class Fleet:
     def _probed(self, name: str, result: ProbeResult) -> None:
         standing = self._standings[name]
         was_healthy = standing.healthy
-        standing.failed_probes = standing.failed_probes + 1 if result is ProbeResult.DOWN else 0
-        if result is ProbeResult.HEALTHY:
-            standing.unpark_credential()
-        elif result is ProbeResult.REFUSED_CREDENTIAL:
-            standing.park(_unauthorized(name), self._clock.monotonic() + PARKED_S)
+        standing.probed(well=result is ProbeResult.HEALTHY, at_once=result is ProbeResult.REFUSED_CREDENTIAL)
         if standing.healthy != was_healthy:
             _log.warning("%s is %s, by its health probes", name, "well again" if standing.healthy else "not well")
 

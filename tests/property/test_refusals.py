@@ -39,7 +39,7 @@ def says_nothing_of_the_key(error: UpstreamError) -> bool:
 @quick
 @given(STATUSES, HEADERS, BODIES)
 def test_any_answer_is_an_error_that_does_not_tell_our_key(status: int, headers: dict[str, str], body: bytes) -> None:
-    error = refusal(status, headers, body, upstream="up", secret=KEY, now_unix_s=1_760_000_000.0)
+    error = refusal(status, headers, body, upstream="up", secrets=(KEY,), now_unix_s=1_760_000_000.0)
     assert isinstance(error, UpstreamError)
     assert says_nothing_of_the_key(error)
     assert 400 <= error.status < 600
@@ -50,7 +50,7 @@ def test_any_answer_is_an_error_that_does_not_tell_our_key(status: int, headers:
 @quick
 @given(JSON)
 def test_any_error_in_an_answer_is_an_error_that_does_not_tell_our_key(value: Any) -> None:
-    error = refusal_in_answer(value, upstream="up", secret=KEY)
+    error = refusal_in_answer(value, upstream="up", secrets=(KEY,))
     assert says_nothing_of_the_key(error)
     assert error.status not in (401, 403)
 

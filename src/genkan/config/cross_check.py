@@ -25,13 +25,17 @@ def _check_places(path: str, model: ModelConfig, upstreams: frozenset[str]) -> N
         _known(f"{path}.deployments[{place}].upstream", deployment.upstream, upstreams)
     _unique(
         [
-            (f"{path}.deployments[{place}]", f"{deployment.model or model.name} on {deployment.upstream}")
+            (f"{path}.deployments[{place}].upstream", deployment.upstream)
             for place, deployment in enumerate(model.deployments)
         ]
     )
 
 
 def _check_engine(config: Config) -> None:
+    ours = {upstream.name for upstream in config.upstreams if upstream.kind == "engine"}
+    for index, model in enumerate(config.models):
+        if "defaults" in model.model_fields_set and not any(place.upstream in ours for place in model.places):
+            raise ConfigError(f"models[{index}].defaults", "only the engine's model has defaults of its own here")
     engines = [upstream.name for upstream in config.upstreams if upstream.kind == "engine"]
     if not engines:
         return

@@ -59,6 +59,7 @@ class ConnectionsConfig(Section):
 
     limit: int = Field(default=100, ge=1, le=10_000, description="Requests in flight at once.")
     queue: int = Field(default=100, ge=0, le=100_000, description="Requests that wait for one; more get a 503.")
+    queue_s: Seconds = Field(default=10.0, description="How long they wait; then they go on along the chain.")
     keep_alive: int = Field(default=20, ge=0, le=10_000, description="Idle connections kept for the next request.")
     keep_alive_s: Seconds = Field(default=15.0, description="How long an idle connection is kept.")
 
@@ -117,6 +118,8 @@ class OpenAiUpstreamConfig(_Upstream):
                 raise ValueError(f"'{name[:64]}' is not a header name of ASCII letters with a value of printable ASCII")
             if name.lower() in _OWN_HEADERS:
                 raise ValueError(f"'{name}' is written by genkan itself")
+        if len({name.lower() for name in headers}) != len(headers):
+            raise ValueError("a header is given twice, as names are not case sensitive")
         return headers
 
 

@@ -25,6 +25,8 @@ from typing import Literal, Protocol
 
 from genkan.config import BreakerConfig
 
+FORCED_EVERY_S = 1.0
+
 State = Literal["closed", "open", "half_open"]
 OnChange = Callable[[str, State, State], None]  # deployment, old state, new state
 
@@ -143,12 +145,12 @@ class Breaker:
         """An attempt, of which the caller must tell the end; None while the deployment is to be left alone.
 
         ``forced`` is for the last target of a chain, which is never refused without a try: it probes even while the
-        circuit is open, though also one at a time.
+        circuit is open, as soon as no other probe is under way or the latest has not failed for ``FORCED_EVERY_S``.
         """
         circuit = self._store.load(self._deployment)
         probe = 0
         if circuit.is_open:
-            if now_s < circuit.probe_until_s or (now_s < circuit.open_until_s and not forced):
+            if self._is_left_alone(circuit, now_s, forced):
                 self._tell(self.state(now_s))
                 return None
             circuit.probes = probe = circuit.probes + 1
@@ -159,6 +161,12 @@ class Breaker:
         if state != self._told:
             self._tell(state)
         return Attempt(self, now_s, circuit.generation, probe)
+
+    def _is_left_alone(self, circuit: Circuit, now_s: float, forced: bool) -> bool:
+        if not forced:
+            return now_s < max(circuit.probe_until_s, circuit.open_until_s)
+        began_s = circuit.probe_until_s - self._policy.open_s
+        return now_s < circuit.probe_until_s and now_s < began_s + FORCED_EVERY_S
 
     def _succeeded(self, attempt: Attempt, now_s: float) -> None:
         circuit = self._store.load(self._deployment)

@@ -34,7 +34,7 @@ class Deployment:
     def begin_as_last(self, now_s: float) -> Attempt | None:
         """An attempt although breaker or health probes advise against it, because there is nobody else.
 
-        While the breaker is open, it is one at a time.
+        While the breaker is open, it is one at a time or, when that takes long, one a second.
         """
         if self.cooling.left_s(now_s) or self.standing.parked_by(now_s) is not None:
             return None
@@ -44,7 +44,3 @@ class Deployment:
         """Whether ``begin`` would give an attempt as soon as it is not cooling."""
         standing = self.standing
         return standing.healthy and standing.parked_by(now_s) is None and self.breaker.admits(now_s)
-
-    def available_in_s(self, now_s: float) -> float:
-        """Seconds until it may be asked, as far as is known; 0 when it may now."""
-        return max(self.cooling.left_s(now_s), self.breaker.reopens_in_s(now_s))

@@ -7,19 +7,21 @@
    as long as it said itself, within the route's retry budget.
 
 All of it has one deadline. What each error means stands in `rules.py`. An error that says the request is wrong goes to
-the client at once, unless another deployment failed before, or gave an answer that a content filter emptied: then it
-may only mean that this one cannot do what the other could, and the client gets what the other gave.
+the client at once, unless another deployment failed before, is being left alone, or gave an answer that a filter
+emptied: then it may only mean that this one cannot do what the other could, and the client gets what the other gave, or
+is told to come back.
 
 After the first piece of an answer has been given to the client there is no way back: what fails then is told in the
 stream.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 
 from genkan.clock import Clock
-from genkan.errors import NoUpstream, TimedOut, UpstreamError, UpstreamFailed, UpstreamThrottled
-from genkan.gateway.breaker import Attempt
+from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError, UpstreamFailed, UpstreamThrottled
+from genkan.gateway.breaker import FORCED_EVERY_S, Attempt
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.observer import GatewayObserver
@@ -48,7 +50,7 @@ class Fallback:
         try:
             answer = await walk.to_answer()
         except BaseException as error:
-            if isinstance(error, UpstreamError):
+            if isinstance(error, RequestError):
                 error.attempts = walk.attempts or None
             walk.forget()
             await walk.let_go()
@@ -72,11 +74,13 @@ class Walk:
         self._request = request
         self._began_s = self._clock.monotonic()
         self._deadline_s = self._began_s + chain.config.total_s
+        self._half_s = chain.config.total_s / 2
         self._failures: list[tuple[Deployment, UpstreamError, Verdict]] = []
         self._passed_over: list[Deployment] = []
         self._filtered: tuple[Deployment, Answer] | None = None  # for want of a better one
         self._first: Deployment | None = None
         self._reasons: list[str] = []  # why each in turn was not the one that answers
+        self._is_late = False  # somebody was not asked for want of time
         self.attempts = 0
         self.answered_by: Deployment | None = None
 
@@ -119,7 +123,8 @@ class Walk:
             return None
         now_s = self._clock.monotonic()
         if (left_s := self._deadline_s - now_s) <= 0:
-            raise TimedOut(upstream=deployment.upstream.name, phase="total", limit_s=self._chain.config.total_s)
+            self._is_late = True
+            return None
         attempt = begin(now_s)
         if attempt is None:
             self._passed_over.append(deployment)
@@ -132,7 +137,7 @@ class Walk:
         try:
             answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s)
         except UpstreamError as error:
-            self._judge(deployment, error, underway)
+            self._judge(deployment, error, underway, left_s)
             return None
         except BaseException as error:
             underway.abandoned(error)
@@ -151,12 +156,15 @@ class Walk:
             self._observer.fell_back(self._chain.name, self._reasons[-1])
 
     async def _keep(self, deployment: Deployment, filtered: Answer) -> None:
-        """Hold back an answer that a content filter emptied; the first such is as good as any."""
+        """Hold back an answer that a content filter emptied; the first such is as good as any.
+
+        It is read to its end, so that it holds no place that another deployment may need.
+        """
         self._reasons.append("content_filter")
         if self._filtered is None:
-            self._filtered = deployment, filtered
-        else:
-            await filtered.aclose()
+            with suppress(UpstreamError):
+                self._filtered = deployment, await _read_out(filtered)
+        await filtered.aclose()
 
     def _suits(self, deployment: Deployment) -> bool:
         """A prompt that was too long for one window can only fit a larger one."""
@@ -166,8 +174,10 @@ class Walk:
             if meaning.reason == "context_too_long"
         )
 
-    def _judge(self, deployment: Deployment, error: UpstreamError, underway: "Underway") -> None:
+    def _judge(self, deployment: Deployment, error: UpstreamError, underway: Underway, left_s: float) -> None:
         meaning = verdict(error)
+        if isinstance(error, TimedOut) and error.phase == "total" and left_s <= min(error.limit_s, self._half_s):
+            meaning = Verdict("error")  # it was given what others had left of the time, which says nothing of it
         underway.failed(error, meaning)
         now_s = self._clock.monotonic()
         if meaning.cools:
@@ -177,8 +187,8 @@ class Walk:
         self._failures.append((deployment, error.with_traceback(None), meaning))
         self._reasons.append(outcome_of(error, meaning))
         is_request = meaning.reason == "request" or meaning.reason not in self._chain.config.fallback_on
-        others_could = self._filtered is not None or any(one.reason == "error" for _, _, one in self._failures[:-1])
-        if is_request and not others_could:
+        others_failed = any(one.reason == "error" for _, _, one in self._failures[:-1])
+        if is_request and not (others_failed or self._passed_over or self._filtered):
             raise error
 
     def _take_filtered(self) -> Answer | None:
@@ -216,12 +226,18 @@ class Walk:
                 return deployment, pause_s
         return None
 
-    def _exhausted(self) -> UpstreamError | NoUpstream:
+    def _exhausted(self) -> RequestError:
         """The error that tells the client most: of a failure, not a refusal; of what will pass, not of our account."""
         now_s = self._clock.monotonic()
         candidates = [error for _, error, meaning in self._failures if meaning.reason == "error" and not meaning.parks]
         candidates += [error for _, error, _ in reversed(self._failures)]
-        error = candidates[0] if candidates else self._nobody_asked(now_s)
+        resting = any(one.standing.parked_by(now_s) is None for one in self._passed_over)
+        if self._is_late:
+            error: RequestError = TimedOut(upstream="", phase="total", limit_s=self._chain.config.total_s)
+        elif candidates and not (resting and all(meaning.reason == "request" for _, _, meaning in self._failures)):
+            error = candidates[0]
+        else:
+            error = self._nobody_asked(now_s)
         if error.status in (429, 503):
             waits_s = [e.retry_after_s for _, e, _ in self._failures if e.retry_after_s is not None]
             waits_s += [left_s for one, _, _ in self._failures if (left_s := one.cooling.left_s(now_s))]
@@ -238,8 +254,22 @@ class Walk:
         parked = [one.standing.parked_by(now_s) for one in everyone]
         if (first := parked[0]) is not None and all(parked):
             return first
-        soonest_s = min(one.available_in_s(now_s) for one, by in zip(everyone, parked, strict=True) if by is None)
-        return NoUpstream(self._request.model, retry_after_s=max(soonest_s, 1.0))
+        return NoUpstream(self._request.model, retry_after_s=FORCED_EVERY_S)
+
+
+async def _read_out(answer: Answer) -> Answer:
+    """``answer`` with all of a stream that is as good as over. Raises UpstreamError."""
+    if answer.batches is None:
+        return answer
+    rest = [batch async for batch in answer.batches]
+    whole = Answer(batches=_again(rest))
+    whole.usage, whole.filtered = answer.usage, True
+    return whole
+
+
+async def _again(batches: list[list[bytes]]) -> AsyncGenerator[list[bytes], None]:
+    for batch in batches:
+        yield batch
 
 
 def _is_larger(one: Deployment, other: Deployment) -> bool:

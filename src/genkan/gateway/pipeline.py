@@ -3,6 +3,7 @@
 find the model's or the route's chain → have it answered → name who answered.
 """
 
+from genkan.errors import UnsupportedOption
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.fallback import Fallback
 from genkan.gateway.router import Router
@@ -22,6 +23,8 @@ class Pipeline:
 
     async def respond(self, request: GenerationRequest) -> Answer:
         """See Responder. Raises ModelNotFound for a name that is neither a model nor a route."""
+        if request.extras.cache == "only":
+            raise UnsupportedOption("genkan.cache", "no answers are stored, so none can come from there only")
         answer, walk = await self._fallback.respond(self._router.resolve(request.model), request)
         deployment = walk.answered_by
         assert deployment is not None  # an answer comes from somewhere

@@ -4,11 +4,12 @@
 |---|---|---|---|
 | cannot be reached, or not in time | go on | failure | |
 | has no room in our own queue for it | go on | nothing | |
-| took too long | go on | failure | is not asked again by this request |
+| took too long, or says so (408, 504) | go on | failure | is not asked again by this request |
 | gave something that is no answer | go on | failure | |
-| said that it failed (5xx, 408) | go on | failure | its `Retry-After` is honoured |
+| said that it failed (other 5xx) | go on | failure | its `Retry-After` is honoured |
 | has had enough (429) | go on | nothing | is left alone until it says |
-| accepts our key no more, or our money is spent | go on | nothing | is parked |
+| accepts our key no more (401), or our money is spent | go on | nothing | is parked |
+| does not let our key do that (403) | go on | nothing | |
 | has no such model | go on | failure | is not asked again by this request |
 | finds the prompt too long | go on to larger windows, if the route does | nothing | else the client gets the error |
 | filtered the content | go on, if the route does | nothing | else the client gets the error |
@@ -28,6 +29,7 @@ from genkan.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
+    UpstreamForbidden,
     UpstreamFull,
     UpstreamMisconfigured,
     UpstreamQuota,
@@ -53,18 +55,19 @@ class Verdict:
 
 _FAILED: Final = Verdict("error", failure=True, again=True)
 _LEFT: Final = Verdict("error", failure=True)
-_BUSY: Final = Verdict("error")
+_NOBODYS: Final = Verdict("error")
 _VERDICTS: Final[dict[type[UpstreamError], Verdict]] = {
-    UpstreamFull: _BUSY,
+    UpstreamFull: _NOBODYS,
     UpstreamThrottled: Verdict("error", again=True, cools=True),
     UpstreamQuota: Verdict("error", parks=True),
     UpstreamUnauthorized: Verdict("error", parks=True),
+    UpstreamForbidden: _NOBODYS,
     UpstreamMisconfigured: _LEFT,
 }
 _BY_CODE: Final = {
     CONTEXT_TOO_LONG: Verdict("context_too_long"),
     CONTENT_FILTER: Verdict("content_filter"),
-    "server_is_overloaded": _BUSY,
+    "server_is_overloaded": _NOBODYS,
     ReaderTooSlow.code: Verdict("request"),
 }
 

@@ -2,13 +2,14 @@
 
 Three reasons, each with its own end:
 
-* **parked**: the upstream refused our key, or what we may spend there is spent. No request mends that, so nobody asks
-  again for a while; until a health probe finds that the key is accepted.
+* **parked**: it refused a request of ours because of our key, or because what we may spend there is spent. No request
+  mends that, so nobody asks again for a while.
 * **cooling**: the deployment has had enough requests of ours and said when to come back, or did not say.
-* **unhealthy**: health probes fail. Unlike the other two this is only a guess of what a request would meet.
+* **unhealthy**: health probes fail, or are refused. Unlike the other two this is only a guess of what a request would
+  meet: some servers let a key generate and not list models, others list them to anyone.
 """
 
-from genkan.errors import UpstreamError, UpstreamUnauthorized
+from genkan.errors import UpstreamError
 
 PARKED_S = 300.0
 COOLING_S = 1.0  # where the upstream did not say
@@ -18,22 +19,24 @@ LONGEST_COOLING_S = 300.0
 class UpstreamStanding:
     """What is known of an upstream as a whole."""
 
-    __slots__ = ("_parked_by", "_parked_until_s", "_unhealthy_after", "failed_probes")
+    __slots__ = ("_failed_probes", "_parked_by", "_parked_until_s", "_unhealthy_after")
 
     def __init__(self, unhealthy_after: int = 1) -> None:
         self._parked_until_s = 0.0
         self._parked_by: UpstreamError | None = None
         self._unhealthy_after = unhealthy_after
-        self.failed_probes = 0  # in a row
+        self._failed_probes = 0  # in a row
 
     def park(self, error: UpstreamError, until_s: float) -> None:
         """Ask nothing of it before ``until_s``; who would have asked gets ``error``."""
         self._parked_by, self._parked_until_s = _anew(error), until_s
 
-    def unpark_credential(self) -> None:
-        """The key was accepted after all; that says nothing of money."""
-        if isinstance(self._parked_by, UpstreamUnauthorized):
-            self._parked_by, self._parked_until_s = None, 0.0
+    def probed(self, *, well: bool, at_once: bool = False) -> None:
+        """What a health probe found. ``at_once``: it need not be found again to count."""
+        if well:
+            self._failed_probes = 0
+        else:
+            self._failed_probes = max(self._failed_probes + 1, self._unhealthy_after if at_once else 0)
 
     def parked_by(self, now_s: float) -> UpstreamError | None:
         """A new error of the kind that parked it; None when it is not parked."""
@@ -44,7 +47,7 @@ class UpstreamStanding:
     @property
     def healthy(self) -> bool:
         """Whether fewer than ``unhealthy_after`` probes in a row failed."""
-        return self.failed_probes < self._unhealthy_after
+        return self._failed_probes < self._unhealthy_after
 
 
 class Cooling:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator
 
 from genkan.clock import Clock
-from genkan.errors import UpstreamError
+from genkan.errors import TimedOut, UpstreamError
 from genkan.gateway.breaker import Attempt
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.observer import GatewayObserver
@@ -73,7 +73,9 @@ class Underway:
             async for batch in batches:
                 yield batch
         except UpstreamError as error:
-            self.failed(error, verdict(error))
+            # An answer that takes long says little of its upstream, and a client that reads slowly nothing.
+            is_slow = isinstance(error, TimedOut) and error.phase == "total"
+            self.failed(error, Verdict("error") if is_slow else verdict(error))
             raise
         self.succeeded()
 
@@ -88,4 +90,5 @@ def outcome_of(error: UpstreamError, meaning: Verdict) -> str:
 
 
 def _because(error: UpstreamError) -> str:
-    return f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ is not None else ""
+    cause = error.__cause__
+    return f" ({type(cause).__name__}: {cause})" if isinstance(cause, Exception) else ""  # not our own cancelling

@@ -6,7 +6,7 @@ from genkan.wire.answers import AnswerStream, MalformedAnswer, WholeAnswer
 from genkan.wire.chat import CompletionRequest, GenerationRequest
 from genkan.wire.sse import DONE_DATA, SseDecoder
 
-MAX_BODY_BYTES = 64 << 20
+MAX_BODY_BYTES = 16 << 20  # JSON of many small objects takes thirty times its size in memory
 
 
 class AnswerEvents:

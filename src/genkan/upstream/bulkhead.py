@@ -21,12 +21,12 @@ class Bulkhead:
     costs no task, no lock, and a future only for who waits.
     """
 
-    __slots__ = ("_in_use", "_limit", "_queue", "_waiters")
+    __slots__ = ("_in_use", "_waiters", "limit", "queue")
 
     def __init__(self, limit: int, queue: int) -> None:
         """``limit`` 0: no limit. ``queue``: how many may wait."""
-        self._limit = limit
-        self._queue = queue
+        self.limit = limit
+        self.queue = queue
         self._in_use = 0
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
@@ -42,11 +42,11 @@ class Bulkhead:
 
     async def acquire(self) -> None:
         """Take a place, at once if there is one; the caller must ``release`` it. Raises Full, and then at once."""
-        if not self._limit or self._in_use < self._limit:
+        if not self.limit or self._in_use < self.limit:
             self._in_use += 1
             return
-        if len(self._waiters) >= self._queue:
-            raise Full(self._limit, self._queue)
+        if len(self._waiters) >= self.queue:
+            raise Full(self.limit, self.queue)
         place = asyncio.get_running_loop().create_future()
         self._waiters[place] = None
         try:

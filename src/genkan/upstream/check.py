@@ -16,6 +16,7 @@ from genkan.upstream.model_list import is_listed, list_models, question_session
 
 Level = Literal["ok", "warning", "error"]
 _MAX_NAMES = 20
+_MAX_COMPARED = 500
 _MAX_UNKNOWN = 10  # to look for names that are near takes milliseconds each
 
 
@@ -115,7 +116,7 @@ def _unknown(upstream: str, names: list[str], models: frozenset[str]) -> list[Fi
 
 
 def _unknown_one(upstream: str, name: str, models: frozenset[str]) -> Finding:
-    nearest = difflib.get_close_matches(name, sorted(models), n=_MAX_NAMES, cutoff=0.0)
+    nearest = difflib.get_close_matches(name, sorted(models)[:_MAX_COMPARED], n=_MAX_NAMES, cutoff=0.0)
     there = ", ".join(nearest) if nearest else "none"
     if len(models) > len(nearest):
         there += f", and {len(models) - len(nearest)} more"

@@ -234,6 +234,8 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEAD_BYTES:
+            return  # all of it is refused
         key, text = name.decode("latin-1").lower(), value.rstrip().decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
         if key in ("content-length", "transfer-encoding"):
@@ -298,6 +300,7 @@ class HttpClient:
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._no_race_until_s = 0.0
+        self._trial: asyncio.Future[None] | None = None  # a request that is being sent again
 
     @property
     def connections(self) -> int:
@@ -335,12 +338,21 @@ class HttpClient:
             connection.fail(Disconnected("the client was closed"))
 
     async def _sent_again(self, request: bytes) -> Response:
-        connection = await self._connected()
+        """Of several at once, one goes first, and the others wait until it has failed or has not for ``_RACE_S``."""
+        if self._trial is not None:
+            await asyncio.wait((self._trial,), timeout=_RACE_S)
+            if time.monotonic() < self._no_race_until_s:
+                raise Disconnected("the connection ended before the response did")
+            return await self._exchange(await self._connected(), request)
+        self._trial = trial = asyncio.get_running_loop().create_future()
         try:
-            return await self._exchange(connection, request)
+            return await self._exchange(await self._connected(), request)
         except Disconnected:
             self._no_race_until_s = time.monotonic() + _NO_RACE_S
             raise
+        finally:
+            self._trial = None
+            trial.set_result(None)
 
     async def _exchange(self, connection: _Connection, request: bytes) -> Response:
         response = connection.send(request)

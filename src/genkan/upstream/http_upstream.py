@@ -28,7 +28,6 @@ from genkan.wire.sse import EventTooLarge
 MAX_ERROR_BYTES = 64 << 10
 _DRAIN_S = 1.0
 _AFTERMATH_S = 2.0  # for the usage and [DONE], once every choice has ended
-_ANY_CASE_IDENTITY = (None, "identity", "Identity", "")
 _HEADERS = {
     "content-type": "application/json",
     "accept": "application/json, text/event-stream",
@@ -51,10 +50,11 @@ class HttpUpstream(ABC):
         timeouts: Timeouts,
         bulkhead: Bulkhead,
     ) -> None:
-        """``host`` and ``headers`` go with every request; of ``kept`` its limits on idle connections count."""
+        """``host`` and ``headers`` go with every request. ``kept`` says how long idle connections and requests wait."""
         self.name = name
         self.timeouts = timeouts
         self.bulkhead = bulkhead
+        self.queue_s = kept.queue_s
         self.naming = _Named(self)
         self.client = HttpClient(
             dial, connect_s=timeouts.connect_s, keep_alive=kept.keep_alive, keep_alive_s=kept.keep_alive_s
@@ -87,18 +87,21 @@ class HttpUpstream(ABC):
         """See Upstream."""
         call = _Call(self, PhaseTimer(self.name, total_s=min(total_s, self.timeouts.total_s)))
         try:
+            await call.enter()
             with self.naming, call.first_phase(stream=request.stream):
-                await call.enter()
                 call.response = response = await self.send("POST", request.path, self._body(request, model))
                 if response.status != 200:
                     raise await self._refused(response)
-                if response.headers.get("content-encoding") not in _ANY_CASE_IDENTITY:
+                if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
                     raise self.broken("The answer is compressed, and was not to be.")
                 answer = await (self._stream(request, call) if request.stream else self._whole(response))
         except BaseException:
             await call.aclose()
             raise
-        answer.on_close(call.aclose)
+        if answer.body is not None:
+            await call.aclose()  # the client may take its time
+        else:
+            answer.on_close(call.aclose)
         return answer
 
     async def exchange(self, method: str, path: str, parameters: dict[str, str], *, limit_s: float) -> bytes:
@@ -172,7 +175,9 @@ class HttpUpstream(ABC):
         events = AnswerEvents(self.name, call.response, request)
         held: list[bytes] = []
         held_bytes = 0
-        while not events.follower.started and held_bytes < MAX_HELD_BYTES:
+        while not events.follower.started:
+            if held_bytes > MAX_HELD_BYTES:
+                raise MalformedAnswer(f"more than {MAX_HELD_BYTES} bytes come before its first word")
             batch = await events.next()
             if batch is None:
                 break
@@ -240,11 +245,13 @@ class _Call:
         return self.timer.phase("total", timeouts.total_s)
 
     async def enter(self) -> None:
-        """Wait for a place. Raises UpstreamFull at once when too many wait."""
+        """Wait for a place. Raises UpstreamFull: at once when too many wait, else after ``queue_s``."""
+        bulkhead = self._upstream.bulkhead
         try:
-            await self._upstream.bulkhead.acquire()
-        except Full as full:
-            raise UpstreamFull(upstream=self._upstream.name, limit=full.limit, queue=full.queue) from None
+            with self.timer.phase("total", self._upstream.queue_s):
+                await bulkhead.acquire()
+        except (Full, TimedOut):
+            raise UpstreamFull(upstream=self._upstream.name, limit=bulkhead.limit, queue=bulkhead.queue) from None
         self._entered = True
 
     async def aclose(self) -> None:

@@ -16,6 +16,8 @@ from genkan.upstream.refusals import refusal, refusal_in_answer
 from genkan.wire.chat import GenerationRequest
 from genkan.wire.extras import without_extras
 
+_SECRET_CHARS = 8  # shorter header values are words, and would be taken out of messages that mean them
+
 
 class OpenAiUpstream(HttpUpstream):
     """A server with OpenAI's API at ``config.base_url``, spoken to with ``key``."""
@@ -34,7 +36,7 @@ class OpenAiUpstream(HttpUpstream):
         )
         self._path = url.path
         self._config = config
-        self._key = key
+        self._secrets = (*([key] if key else ()), *(v for v in config.headers.values() if len(v) >= _SECRET_CHARS))
         self._clock = clock
 
     def _target(self, path: str) -> str:
@@ -47,7 +49,7 @@ class OpenAiUpstream(HttpUpstream):
         return orjson.dumps(body)
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        return refusal(status, headers, body, upstream=self.name, secret=self._key, now_unix_s=self._clock.unix())
+        return refusal(status, headers, body, upstream=self.name, secrets=self._secrets, now_unix_s=self._clock.unix())
 
     def _error_in_answer(self, error: Any) -> UpstreamError:
-        return refusal_in_answer(error, upstream=self.name, secret=self._key)
+        return refusal_in_answer(error, upstream=self.name, secrets=self._secrets)

@@ -12,6 +12,7 @@ import orjson
 from genkan.errors import (
     UpstreamError,
     UpstreamFailed,
+    UpstreamForbidden,
     UpstreamMisconfigured,
     UpstreamQuota,
     UpstreamRefused,
@@ -20,11 +21,13 @@ from genkan.errors import (
 )
 from genkan.wire.retry_after import LONGEST_S, retry_after_s
 
+Secrets = tuple[str, ...]  # our key there, and the values of configured headers
+
 CONTEXT_TOO_LONG = "context_length_exceeded"
 CONTENT_FILTER = "content_filter"
 
-#: Statuses with which a server finds fault with the request rather than with itself.
-_OUR_REQUEST = frozenset({400, 409, 413, 415, 422})
+#: Statuses below 500 with which a server finds fault with itself or with the moment, not with the request.
+_NOT_THE_REQUEST = frozenset({408, 425})
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted", "quota_exceeded"}
 )
@@ -42,66 +45,75 @@ _CONTEXT_PHRASES = (
 )
 _NO_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "unknown_model", "model_not_exist"})
 #: DeepSeek's "Model Not Exist" and the like, with status 400. The model's name there is ours, not the client's.
-_NO_MODEL = re.compile(r"\bmodel\b:? ?(name )?(['\"`]?[\w./:@-]{1,128}['\"`]?)? ?(does )?(not exist|not found)\b")
+_NO_MODEL = re.compile(
+    r"(?:the )?model:? ?(?:name )?(?:['\"`]?[\w./:@-]{1,128}['\"`]?)? ?(?:does )?(?:not exist|not found)\b"
+)
 #: Gemini says "You exceeded your current quota" of a limit by the minute as well, and then how long to wait.
 _RETRY_IN = re.compile(r"\b(?:retry|try again) in ([0-9]{1,6}(?:\.[0-9]{1,9})?) ?s")
 _SPENT_PHRASES = ("insufficient balance", "credit balance is too low", "exceeded your current quota", "spend limit")
-_GEMINI_KEY_REFUSED = b"API_KEY_INVALID"
+_GEMINI_KEY_REFUSED = "API_KEY_INVALID"
+#: Servers repeat what clients sent in their messages, so what a message says counts where a status stands behind it, or
+#: at its beginning.
+_MONEY = (402, 403, 429)
+_BEGINNING_CHARS = 400
 _MAX_TEXT_CHARS = 2000
 
 
 def refusal(
-    status: int, headers: Mapping[str, str], body: bytes, *, upstream: str, secret: str | None, now_unix_s: float
+    status: int, headers: Mapping[str, str], body: bytes, *, upstream: str, secrets: Secrets, now_unix_s: float
 ) -> UpstreamError:
-    """The error that an answer with another status than 200 is. ``secret`` is our key there, and is never passed on."""
+    """The error that an answer with another status than 200 is. None of ``secrets`` is ever passed on."""
     after_s = retry_after_s(headers.get("retry-after"), headers.get("retry-after-ms"), headers.get("date"), now_unix_s)
-    if status == 400 and _GEMINI_KEY_REFUSED in body:
+    error = _error_object(body)
+    if status == 400 and _says_gemini_refuses_the_key(error):
         status = 401
-    return _meaning(status, _error_object(body), after_s, upstream, secret)
+    return _meaning(status, error, after_s, upstream, secrets)
 
 
-def refusal_in_answer(error: Any, *, upstream: str, secret: str | None) -> UpstreamError:
+def refusal_in_answer(error: Any, *, upstream: str, secrets: Secrets) -> UpstreamError:
     """The error that stands in an answer with status 200."""
     found = error if isinstance(error, dict) else {"message": error if isinstance(error, str) else ""}
     status = next((value for key in ("status", "code") if type(value := found.get(key)) is int and value >= 400), 500)
     if status == 500 and found.get("type") in ("rate_limit_error", "overloaded_error"):
         status = 429 if found["type"] == "rate_limit_error" else 529
-    return _meaning(status, found, None, upstream, secret)
+    return _meaning(status, found, None, upstream, secrets)
 
 
 def _meaning(
-    status: int, error: dict[str, Any], after_s: float | None, upstream: str, secret: str | None
+    status: int, error: dict[str, Any], after_s: float | None, upstream: str, secrets: Secrets
 ) -> UpstreamError:
     code, message = _text(error.get("code")) or _text(error.get("type")), _text(error.get("message")) or ""
-    lowered = message.lower()
+    lowered = message[:_BEGINNING_CHARS].lower()
     if after_s is None and status == 429 and (said := _RETRY_IN.search(lowered)) is not None:
         after_s = min(float(said[1]), LONGEST_S)
-    is_spent = code in _QUOTA_CODES or status == 402
-    if is_spent or (after_s is None and any(phrase in lowered for phrase in _SPENT_PHRASES)):
+    is_spent = after_s is None and status in _MONEY and any(phrase in lowered for phrase in _SPENT_PHRASES)
+    if is_spent or code in _QUOTA_CODES or status == 402:
         return UpstreamQuota("What may be spent at the model's server is spent.", upstream=upstream)
-    if status in (401, 403):
-        return UpstreamUnauthorized("The model's server does not accept this gateway's key.", upstream=upstream)
-    if status == 429:
-        return UpstreamThrottled(upstream=upstream, retry_after_s=after_s)
-    if status in (404, 405) or 300 <= status < 400 or code in _NO_MODEL_CODES or _NO_MODEL.search(lowered):
+    if status in (404, 405, 410) or 300 <= status < 400 or code in _NO_MODEL_CODES or _NO_MODEL.match(lowered):
         return UpstreamMisconfigured(
             f"The model's server has no such model or path (status {status}).", upstream=upstream
         )
-    if status not in _OUR_REQUEST:
+    if status == 401:
+        return UpstreamUnauthorized("The model's server does not accept this gateway's key.", upstream=upstream)
+    if status == 403:
+        return UpstreamForbidden("The model's server does not let this gateway's key do that.", upstream=upstream)
+    if status == 429:
+        return UpstreamThrottled(upstream=upstream, retry_after_s=after_s)
+    if not 400 <= status < 500 or status in _NOT_THE_REQUEST:
         return UpstreamFailed(upstream=upstream, status_there=status, retry_after_s=after_s)
     if code in _CONTEXT_CODES or any(phrase in lowered for phrase in _CONTEXT_PHRASES):
         code = CONTEXT_TOO_LONG
     elif code in _FILTER_CODES:
         code = CONTENT_FILTER
     else:
-        code = _shown(error.get("code"), secret)
+        code = _shown(error.get("code"), secrets)
     return UpstreamRefused(
-        _shown(message, secret) or "The model's server refused the request.",
+        _shown(message, secrets) or "The model's server refused the request.",
         upstream=upstream,
         status=status,
         kind="invalid_request_error",
         code=code,
-        param=_shown(error.get("param"), secret),
+        param=_shown(error.get("param"), secrets),
         retry_after_s=None,
     )
 
@@ -123,6 +135,13 @@ def relayed(status: int, body: bytes, retry_after_s: float | None, *, upstream: 
         return None
 
 
+def _says_gemini_refuses_the_key(error: dict[str, Any]) -> bool:
+    details = error.get("details")
+    return isinstance(details, list) and any(
+        isinstance(detail, dict) and detail.get("reason") == _GEMINI_KEY_REFUSED for detail in details
+    )
+
+
 def _error_object(body: bytes) -> dict[str, Any]:
     """What stands under ``error``; some put it there as a text, in a list, or at the top."""
     try:
@@ -139,12 +158,14 @@ def _error_object(body: bytes) -> dict[str, Any]:
     return {"message": error} if isinstance(error, str) else {}
 
 
-def _shown(value: Any, secret: str | None) -> str | None:
+def _shown(value: Any, secrets: Secrets) -> str | None:
     """A text for the client's eyes. The key goes before the text is cut, or half of it could be left at the end."""
     text = _text(value)
     if text is None:
         return None
-    return (text.replace(secret, "[key]") if secret else text)[:_MAX_TEXT_CHARS]
+    for secret in secrets:
+        text = text.replace(secret, "[key]")
+    return text[:_MAX_TEXT_CHARS]
 
 
 def _text(value: Any) -> str | None:

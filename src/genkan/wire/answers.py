@@ -10,7 +10,7 @@ to OpenAI's clients), and what it cost (usage). All four need each chunk's JSON 
 * It has started with the first thing that is of the answer itself: text, reasoning, a refusal, a tool call, an end.
   The chunk that only says ``"role": "assistant"`` is sent by servers that then think for a minute, or die.
 * After a choice's end nothing more of its answer may come. Servers that send an end before the last pieces of text
-  have lost the order, and the client its answer. Repeated ends and empty pieces are dropped.
+  have lost the order, and the client its answer. Repeated ends are dropped.
 
 What is passed on is passed as it came, with fields nobody here knows. Cost: 1–2 µs a chunk, most of it parsing.
 Source: OpenAI's API reference, "Chat completion chunk" and "Completion".
@@ -22,7 +22,7 @@ import orjson
 
 from genkan.errors import GenkanError
 
-MAX_HELD_BYTES = 256 << 10
+MAX_HELD_BYTES = 1 << 20
 _USAGE_NULL = b',"usage":null'
 
 
@@ -133,7 +133,9 @@ class AnswerStream:
         if index in self._finished:
             if said:
                 raise MalformedAnswer("text came after the end of its answer")
-            return False
+            return not reason
+        if reason == "error" or choice.get("error"):
+            raise ErrorInAnswer(choice.get("error") or reason)
         if reason:
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"
@@ -153,9 +155,9 @@ class WholeAnswer:
         """Raises MalformedAnswer or ErrorInAnswer. Cost: one JSON parse."""
         self.object = _object(body)
         choices = self.object.get("choices")
+        if self.object.get("error"):
+            raise ErrorInAnswer(self.object["error"])
         if type(choices) is not list or not choices:
-            if self.object.get("error"):
-                raise ErrorInAnswer(self.object["error"])
             raise MalformedAnswer("an answer has choices")
         self.filtered = False
         for choice in choices:
@@ -164,7 +166,12 @@ class WholeAnswer:
             index = choice.get("index", 0)
             if type(index) is not int or not 0 <= index < len(choices):
                 raise MalformedAnswer(f"a choice's index is not one of {len(choices)}")
-            self.filtered = self.filtered or choice.get("finish_reason") == "content_filter"
+            reason = choice.get("finish_reason")
+            if reason == "error" or choice.get("error"):
+                raise ErrorInAnswer(choice.get("error") or reason)
+            if not reason:
+                raise MalformedAnswer("a choice of a whole answer has a finish_reason")
+            self.filtered = self.filtered or reason == "content_filter"
         usage = self.object.get("usage")
         self.usage: dict[str, Any] | None = usage if type(usage) is dict else None
 
@@ -173,6 +180,12 @@ class WholeAnswer:
         head = {key: value for key, value in self.object.items() if key not in ("choices", "usage")}
         if head.get("object") == "chat.completion":
             head["object"] = "chat.completion.chunk"
+        try:
+            return self._chunks(head, show_usage)
+        except TypeError:
+            raise MalformedAnswer("it is nested too deeply") from None
+
+    def _chunks(self, head: dict[str, Any], show_usage: bool) -> list[bytes]:
         chunks = [orjson.dumps({**head, "choices": [_as_delta(choice) for choice in self.object["choices"]]})]
         if show_usage and self.usage is not None:
             chunks.append(orjson.dumps({**head, "choices": [], "usage": self.usage}))

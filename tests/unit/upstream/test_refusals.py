@@ -23,7 +23,7 @@ NO_HEADERS: dict[str, str] = {}
 
 def meant(status: int, body: Any = b"", headers: Mapping[str, str] = NO_HEADERS) -> UpstreamError:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return refusal(status, headers, raw, upstream="up", secret=KEY, now_unix_s=1_760_000_000.0)
+    return refusal(status, headers, raw, upstream="up", secrets=(KEY,), now_unix_s=1_760_000_000.0)
 
 
 def refused(status: int, body: Any) -> UpstreamRefused:
@@ -169,7 +169,7 @@ def test_our_key_is_nowhere_in_what_is_passed_on(field: str, before: str) -> Non
 
 
 def test_without_a_key_nothing_is_taken_out() -> None:
-    error = refusal(400, {}, orjson.dumps(openai("no [key]")), upstream="up", secret=None, now_unix_s=0)
+    error = refusal(400, {}, orjson.dumps(openai("no [key]")), upstream="up", secrets=(), now_unix_s=0)
     assert error.message == "no [key]"
 
 
@@ -194,7 +194,7 @@ def test_without_a_key_nothing_is_taken_out() -> None:
     ids=str,
 )
 def test_an_error_in_an_answer_means_what_its_status_would(error: Any, kind: type[UpstreamError], status: int) -> None:
-    found = refusal_in_answer(error, upstream="up", secret=KEY)
+    found = refusal_in_answer(error, upstream="up", secrets=(KEY,))
     assert (type(found), found.status) == (kind, status)
 
 
@@ -221,7 +221,7 @@ def test_what_is_not_of_our_own_making_is_not_relayed(body: bytes) -> None:
 )
 def test_a_model_that_is_not_there_is_our_own_mistake_whatever_the_status(message: str) -> None:
     body = orjson.dumps({"error": {"message": message, "type": "invalid_request_error", "code": None}})
-    assert isinstance(refusal(400, {}, body, upstream="u", secret=None, now_unix_s=0), UpstreamMisconfigured)
+    assert isinstance(refusal(400, {}, body, upstream="u", secrets=(), now_unix_s=0), UpstreamMisconfigured)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +230,11 @@ def test_a_model_that_is_not_there_is_our_own_mistake_whatever_the_status(messag
 )
 def test_what_a_model_does_not_do_is_the_clients_affair(message: str) -> None:
     body = orjson.dumps({"error": {"message": message}})
-    assert isinstance(refusal(400, {}, body, upstream="u", secret=None, now_unix_s=0), UpstreamRefused)
+    assert isinstance(refusal(400, {}, body, upstream="u", secrets=(), now_unix_s=0), UpstreamRefused)
 
 
 def test_a_quota_by_the_minute_is_a_limit() -> None:
     message = "You exceeded your current quota, please check your plan and billing details. Please retry in 12.5s."
-    error = refusal(429, {}, orjson.dumps({"error": {"message": message}}), upstream="u", secret=None, now_unix_s=0)
+    error = refusal(429, {}, orjson.dumps({"error": {"message": message}}), upstream="u", secrets=(), now_unix_s=0)
     assert isinstance(error, UpstreamThrottled)
     assert error.retry_after_s == 12.5
