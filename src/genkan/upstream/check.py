@@ -22,7 +22,7 @@ _MAX_UNKNOWN = 10  # to look for names that are near takes milliseconds each
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know about an upstream. An ``error`` is what requests there would fail with."""
+    """One thing to know about an upstream or a route. An ``error`` is what requests there would fail with."""
 
     upstream: str
     level: Level
@@ -32,13 +32,32 @@ class Finding:
 async def check(config: Config, environ: Mapping[str, str], *, offline: bool = False) -> list[Finding]:
     """What is to be said of each upstream, in the configuration's order; at least one finding each.
 
+    A key that is not set is a warning, as its deployments are passed over; a name that has no other is an error.
     Keys are taken from ``environ``. All upstreams are asked at once, and each has its own ``health.timeout_s``; with
     ``offline`` none is asked. Raises nothing that an upstream, a key or a model file can cause.
     """
     async with question_session() as session:
         asked = None if offline else session
         found = await asyncio.gather(*(_check(config, upstream, environ, asked) for upstream in config.upstreams))
-    return [finding for findings in found for finding in findings]
+    return [finding for findings in found for finding in findings] + _unserved(config, environ)
+
+
+def _is_unset(upstream: UpstreamConfig, environ: Mapping[str, str]) -> bool:
+    if not isinstance(upstream, OpenAiUpstreamConfig) or upstream.api_key_env is None:
+        return False
+    return upstream.api_key_env not in environ
+
+
+def _unserved(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """What clients may name, or the models where there are no routes, and nobody serves for want of keys."""
+    unset = {upstream.name for upstream in config.upstreams if _is_unset(upstream, environ)}
+    places = {model.name: {place.upstream for place in model.places} for model in config.models}
+    chains = {route.alias: set().union(*(places[name] for name in route.chain)) for route in config.routes}
+    return [
+        Finding(name, "error", "all of its deployments are passed over, as no key of theirs is set")
+        for name, upstreams in (chains or places).items()
+        if upstreams <= unset
+    ]
 
 
 async def _check(
@@ -74,6 +93,8 @@ async def _check_openai(
         return [Finding(upstream.name, "warning", "no model uses it, so it was not checked")]
     credential = find_key(upstream, environ)
     if credential.problem is not None:
+        if _is_unset(upstream, environ):
+            return [Finding(upstream.name, "warning", f"{credential.problem}; its deployments are passed over")]
         return [Finding(upstream.name, "error", credential.problem)]
     findings = [Finding(upstream.name, "warning", credential.warning)] if credential.warning is not None else []
     if session is None:

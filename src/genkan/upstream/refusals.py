@@ -51,6 +51,7 @@ _NO_MODEL = re.compile(
 #: Gemini says "You exceeded your current quota" of a limit by the minute as well, and then how long to wait.
 _RETRY_IN = re.compile(r"\b(?:retry|try again) in ([0-9]{1,6}(?:\.[0-9]{1,9})?) ?s")
 _SPENT_PHRASES = ("insufficient balance", "credit balance is too low", "exceeded your current quota", "spend limit")
+_SPENT_BEGINNINGS = ("your credit balance is too low", "insufficient balance")  # Anthropic's, with status 400
 _GEMINI_KEY_REFUSED = "API_KEY_INVALID"
 #: Servers repeat what clients sent in their messages, so what a message says counts where a status stands behind it, or
 #: at its beginning.
@@ -86,7 +87,11 @@ def _meaning(
     lowered = message[:_BEGINNING_CHARS].lower()
     if after_s is None and status == 429 and (said := _RETRY_IN.search(lowered)) is not None:
         after_s = min(float(said[1]), LONGEST_S)
-    is_spent = after_s is None and status in _MONEY and any(phrase in lowered for phrase in _SPENT_PHRASES)
+    is_spent = after_s is None and (
+        any(phrase in lowered for phrase in _SPENT_PHRASES)
+        if status in _MONEY
+        else lowered.startswith(_SPENT_BEGINNINGS)
+    )
     if is_spent or code in _QUOTA_CODES or status == 402:
         return UpstreamQuota("What may be spent at the model's server is spent.", upstream=upstream)
     if status in (404, 405, 410) or 300 <= status < 400 or code in _NO_MODEL_CODES or _NO_MODEL.match(lowered):

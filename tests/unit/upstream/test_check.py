@@ -136,7 +136,6 @@ async def test_a_warning_comes_before_what_was_found() -> None:
     ("environ", "level", "says"),
     [
         (ENVIRON, "ok", "UP_KEY can be a key; not asked, as it is offline"),
-        ({}, "error", "UP_KEY is not set"),
         ({"UP_KEY": "${UP_KEY}"}, "error", "UP_KEY holds a placeholder, not a key"),
     ],
 )
@@ -145,6 +144,21 @@ async def test_offline_nobody_is_asked(environ: dict[str, str], level: str, says
         [found] = await check(config(server.base_url), environ, offline=True)
         assert server.requests == []
     assert (found.level, found.message) == (level, says)
+
+
+async def test_a_key_that_is_not_set_is_an_error_only_where_nobody_else_serves() -> None:
+    both = [{"upstream": "up"}, {"upstream": "other"}]
+    settings = {
+        "upstreams": [
+            {"name": "up", "kind": "openai", "base_url": "https://up.example/v1", "api_key_env": "UP_KEY"},
+            {"name": "other", "kind": "openai", "base_url": "http://127.0.0.1:1/v1"},
+        ],
+        "models": [{"name": "a", "deployments": both}, {"name": "b", "upstream": "up"}],
+        "routes": [{"alias": "r", "chain": ["a"]}, {"alias": "s", "chain": ["b"]}],
+    }
+    found = await check(Config.model_validate(settings), {}, offline=True)
+    assert [(one.level, one.upstream) for one in found] == [("warning", "up"), ("ok", "other"), ("error", "s")]
+    assert found[0].message == "UP_KEY is not set; its deployments are passed over"
 
 
 async def test_all_are_asked_at_once_and_told_in_the_configurations_order() -> None:
