@@ -14,6 +14,7 @@ from genkan.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
+    UpstreamForbidden,
     UpstreamFull,
     UpstreamMisconfigured,
     UpstreamQuota,
@@ -63,6 +64,7 @@ class Turn:
     takes_s: float = 0.0
     hangs: bool = False  # until it is cancelled
     hangs_at_close: bool = False
+    hangs_within: bool = False  # of a stream: after its first batch
 
 
 ANSWERS = Turn()
@@ -84,6 +86,10 @@ def broken(upstream: str) -> UpstreamError:
 
 def unauthorized(upstream: str) -> UpstreamError:
     return UpstreamUnauthorized("no key", upstream=upstream)
+
+
+def forbidden(upstream: str) -> UpstreamError:
+    return UpstreamForbidden("not for this key", upstream=upstream)
 
 
 def quota(upstream: str) -> UpstreamError:
@@ -145,6 +151,8 @@ class ScriptedUpstream:
         yield [self.name.encode()]
         if turn.breaks is not None:
             raise turn.breaks(self.name)
+        if turn.hangs_within:
+            await self._hang()
         yield [b"end"]
 
     async def _close(self, turn: Turn) -> None:

@@ -88,6 +88,7 @@ class GatewayProcess:
         if self._start_check is not None:
             self._start_check.cancel()
         await self._fleet.aclose()
+        self._tally.flush()
         self._access_log.close()
 
     def flush_metrics(self) -> None:
@@ -118,8 +119,10 @@ class EngineProcess:
         self._access_log = AccessLog(config.telemetry, logging.DEBUG)  # the gateway's line says it all
         self._model = LoadingModel(self._load)
         prefix_cache = EnginePrefixCacheEndpoint(self._model)
-        # The gateway has applied its limit, and what it passes on is the same body written anew.
-        server = config.server.model_copy(update={"max_body_bytes": 2 * config.server.max_body_bytes})
+        # The gateway has applied its limits: what it passes on is the same body written anew, and it reads an answer
+        # as slowly as its own client does.
+        limits = {"max_body_bytes": 2 * config.server.max_body_bytes, "send_timeout_s": float("inf")}
+        server = config.server.model_copy(update=limits)
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._model, server)},

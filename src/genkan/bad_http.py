@@ -6,9 +6,9 @@ the protocol class, so its one method for this is replaced.
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from genkan.api.error_handler import error_body
 from genkan.api.exchange import new_request_id
 from genkan.errors import InvalidRequest
+from genkan.wire.error_body import error_body
 
 
 def answer_in_openai_shape() -> None:

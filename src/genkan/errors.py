@@ -30,7 +30,7 @@ GenkanError
    ├─ ServerStopping 503             the server ends before the answer does
    └─ InternalError 500              a bug of ours
 
-`api/error_handler.py` turns a RequestError into OpenAI's error body; nothing else does.
+`wire/error_body.py` turns a RequestError into OpenAI's error body; nothing else does.
 """
 
 from typing import Literal

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 import orjson
 
-from genkan.api.error_handler import error_body
 from genkan.clock import Clock, SystemClock
 from genkan.errors import InternalError, RequestError, TimedOut, TooManyClients
 from genkan.token_source import Generate, TokenSource
+from genkan.wire.error_body import error_body
 from genkan.wire.sse import DONE, encode_event
 
 #: Takes ``(client_id, token)``. What it returns is awaited if it can be, and dropped.

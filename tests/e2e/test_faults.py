@@ -34,7 +34,11 @@ CLASSES: dict[int, type[openai.APIStatusError]] = {
 }
 #: The chain's own deadline, and what a client reads slower than the gateway writes.
 BOUND_S = ROUTE_TOTAL_S + 1.0
-THEN_OK = [case for case in cases("then-ok") if case.fault not in OTHER_ANSWERS]
+#: An idle connection that died is not forgiven for ten seconds after a server fell over a request: so these come first.
+ON_REUSE = ("closes-on-reuse", "resets-on-reuse")
+THEN_OK = sorted(
+    (case for case in cases("then-ok") if case.fault not in OTHER_ANSWERS), key=lambda case: case.fault not in ON_REUSE
+)
 #: Those that wait for seconds, or bring megabytes, do so no differently alone: one way of asking them is enough.
 SLOW = {"429-retry-after-date-whole", "429-retry-after-skewed-date-whole", "endless-tokens-stream"}
 ALONE = [case for case in cases("alone") if case.fault not in OTHER_ANSWERS and f"{case.fault}-{case.use}" not in SLOW]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from genkan.config import BreakerConfig
-from genkan.gateway.breaker import Attempt, Breaker, MemoryCircuits, State
+from genkan.gateway.breaker import FORCED_EVERY_S, Attempt, Breaker, MemoryCircuits, State
 
 # A share that no sum of whole attempts meets exactly: rounding must not decide.
 POLICY = BreakerConfig(
@@ -87,8 +87,10 @@ class BreakerMachine(RuleBasedStateMachine):
     def admits(self, forced: bool) -> bool:
         if self.era.open_until_s is None:
             return True
-        is_time = forced or self.now_s >= self.era.open_until_s
-        return is_time and self.era.probe(self.now_s) is None
+        probe = self.era.probe(self.now_s)
+        if forced:
+            return probe is None or self.now_s >= probe.begun_s + FORCED_EVERY_S
+        return probe is None and self.now_s >= self.era.open_until_s
 
     def is_too_much(self) -> bool:
         needed = min(POLICY.consecutive_failures, POLICY.alone_failures + len(self.under_way))

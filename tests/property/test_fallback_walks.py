@@ -15,6 +15,7 @@ from scripted_upstreams import (
     Turn,
     broken,
     failed,
+    forbidden,
     full,
     misconfigured,
     quota,
@@ -32,8 +33,8 @@ from genkan.errors import RequestError
 MAX_RETRIES = 2
 REASONS = ["error", "context_too_long", "content_filter"]
 OWN_FAILURES = [
-    unreachable, full, slow, broken, unauthorized, quota, misconfigured, failed(500), failed(503), failed(503, 1.0),
-    failed(504), throttled(), throttled(2.0), throttled(100.0), refused("engine_unavailable", 503),
+    unreachable, full, slow, broken, unauthorized, forbidden, quota, misconfigured, failed(500), failed(503),
+    failed(503, 1.0), failed(504), throttled(), throttled(2.0), throttled(100.0), refused("engine_unavailable", 503),
 ]  # fmt: skip
 FAILS = [Turn(error) for error in OWN_FAILURES] + [Turn(error, takes_s=40.0) for error in (slow, broken)]
 FAULTS = [Turn(refused("x")), Turn(refused("context_length_exceeded")), Turn(refused("content_filter"))]

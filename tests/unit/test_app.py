@@ -110,6 +110,16 @@ async def test_a_gateway_without_an_engine_has_no_prefix_cache_to_show() -> None
 
 
 @pytest.mark.anyio
+async def test_what_was_counted_last_is_written_at_the_end() -> None:
+    from genkan.app import GatewayProcess
+
+    gateway = GatewayProcess(WITHOUT_ENGINE, None, {})
+    await AsgiClient(gateway.asgi).request("GET", "/health")
+    await gateway.aclose()
+    assert REGISTRY.get_sample_value("genkan_requests_total", {"path": "/health", "status": "200"}) == 1
+
+
+@pytest.mark.anyio
 async def test_what_is_wrong_with_an_upstream_is_logged_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     from genkan.app import GatewayProcess
 
@@ -119,10 +129,10 @@ async def test_what_is_wrong_with_an_upstream_is_logged_at_the_start(caplog: pyt
     async with asyncio.timeout(5.0):
         await gateway._start_check
     await gateway.aclose()
-    (record,) = [record for record in caplog.records if record.name == "genkan.app"]
-    assert record.levelname == "ERROR"
-    assert record.getMessage().startswith("away: ")
-    assert "OUR_KEY" in record.getMessage()
+    found = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "genkan.app"]
+    assert [level for level, _ in found] == ["WARNING", "ERROR"]  # of the upstream, and of the model that has no other
+    assert found[0][1].startswith("away: OUR_KEY is not set")
+    assert "all of its deployments are passed over" in found[1][1]
 
 
 @pytest.mark.anyio

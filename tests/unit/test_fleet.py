@@ -9,7 +9,7 @@ from model_servers import Handler, answering, model_server
 from scripted_upstreams import Told, VirtualClock, request
 
 from genkan.config import Config
-from genkan.errors import ConnectFailed, UpstreamQuota, UpstreamUnauthorized
+from genkan.errors import ConnectFailed, UpstreamError, UpstreamQuota, UpstreamUnauthorized
 from genkan.fleet import Fleet
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.router import Router
@@ -138,30 +138,25 @@ def test_an_upstream_that_wants_no_key_is_asked_without() -> None:
 # Probes
 
 
-def test_a_refused_key_parks_the_upstream_until_it_is_accepted() -> None:
-    rig = Rig()
+def test_a_probe_that_is_refused_has_the_upstream_asked_last_at_once_until_one_is_not() -> None:
+    rig = Rig(health={"unhealthy_after": 3})
     rig.probed(ProbeResult.REFUSED_CREDENTIAL)
-    assert isinstance(rig.parked_by, UpstreamUnauthorized)
-    rig.probed(ProbeResult.DOWN)
-    assert isinstance(rig.parked_by, UpstreamUnauthorized)
-    rig.probed(ProbeResult.HEALTHY)
     assert rig.parked_by is None
-
-
-def test_a_refused_key_parks_no_longer_than_five_minutes_after_the_last_probe() -> None:
-    rig = Rig()
-    rig.probed(ProbeResult.REFUSED_CREDENTIAL)
-    rig.clock.now_s += 299.0
-    assert rig.parked_by is not None
-    rig.clock.now_s += 1.0
-    assert rig.parked_by is None
-
-
-def test_spent_money_is_not_found_again_by_a_probe() -> None:
-    rig = Rig()
-    rig.away.standing.park(UpstreamQuota("spent", upstream="away"), rig.clock.now_s + 300.0)
+    assert rig.away.begin(rig.clock.now_s) is None
+    last = rig.away.begin_as_last(rig.clock.now_s)
+    assert last is not None
+    last.ignored(rig.clock.now_s)
     rig.probed(ProbeResult.HEALTHY)
-    assert isinstance(rig.parked_by, UpstreamQuota)
+    assert rig.away.begin(rig.clock.now_s) is not None
+
+
+@pytest.mark.parametrize("kind", [UpstreamUnauthorized, UpstreamQuota])
+def test_what_a_request_was_refused_for_is_not_over_because_a_probe_was_answered(kind: type[UpstreamError]) -> None:
+    rig = Rig()
+    rig.away.standing.park(kind("no", upstream="away"), rig.clock.now_s + 300.0)
+    rig.probed(ProbeResult.HEALTHY)
+    assert type(rig.parked_by) is kind
+    assert rig.away.begin_as_last(rig.clock.now_s) is None
 
 
 def test_probes_that_fail_in_a_row_keep_requests_away_and_one_that_does_not_brings_them_back(
@@ -183,24 +178,25 @@ def test_probes_that_fail_in_a_row_keep_requests_away_and_one_that_does_not_brin
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("handler", "healthy", "parked"),
+    ("handler", "unhealthy_after", "healthy"),
     [
-        (answering(b'{"data": []}'), True, False),
-        (answering(b"", "503 Busy"), False, False),
-        (answering(b"", "401 No"), True, True),
+        (answering(b'{"data": []}'), 1, True),
+        (answering(b"", "503 Busy"), 1, False),
+        (answering(b"", "401 No"), 3, False),
+        (answering(b"", "403 No"), 3, False),
     ],
-    ids=["well", "down", "refuses the key"],
+    ids=["well", "down", "refuses the key", "forbids the list"],
 )
-async def test_a_running_fleet_probes(handler: Handler, healthy: bool, parked: bool) -> None:
+async def test_a_running_fleet_probes(handler: Handler, unhealthy_after: int, healthy: bool) -> None:
     async with model_server(handler) as server:
-        rig = Rig(base_url=server.base_url, health={"unhealthy_after": 1})
+        rig = Rig(base_url=server.base_url, health={"unhealthy_after": unhealthy_after})
         await rig.fleet.start()
         async with asyncio.timeout(WAIT_S):
             await rig.fleet.probed.wait()
         await rig.fleet.aclose()
         await rig.fleet.aclose()
     assert f"authorization: bearer {KEY}".lower() in server.requests[0].lower()
-    assert (rig.away.standing.healthy, rig.parked_by is not None) == (healthy, parked)
+    assert (rig.away.standing.healthy, rig.parked_by) == (healthy, None)
 
 
 @pytest.mark.anyio

@@ -35,8 +35,9 @@ class cancelled_on_disconnect:  # noqa: N801 - reads as the block it is
         self._timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
-        # Like asyncio.timeout: only our own cancellation becomes an exception.
-        if kind is asyncio.CancelledError and self._gone and self._work.uncancel() == 0:
+        # Like asyncio.timeout: our own cancellation is always taken back, but becomes an exception only if it is what
+        # ended the block, and nobody else cancelled it as well.
+        if self._gone and self._work.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientGone from None
 
     def _begin(self) -> None:

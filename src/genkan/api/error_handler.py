@@ -1,33 +1,13 @@
 """Errors as clients see them: OpenAI's error body, as a response or as the last event of a stream."""
 
 import math
-from typing import Any
-
-import orjson
 
 from genkan.api.exchange import Exchange, Header
 from genkan.errors import BodyTimeout, BodyTooLarge, RequestError, WrongMethod
+from genkan.wire.error_body import error_body
 from genkan.wire.sse import DONE, encode_event
 
 MAX_RETRY_AFTER_S = 60.0
-
-
-def error_body(error: RequestError) -> bytes:
-    """OpenAI's error object. Code points that cannot be written as UTF-8 are replaced."""
-    content: dict[str, Any] = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-    }
-    try:
-        return orjson.dumps({"error": content})
-    except TypeError:
-        clean = {
-            key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-            for key, value in content.items()
-        }
-        return orjson.dumps({"error": clean})
 
 
 async def send_error(exchange: Exchange, error: RequestError) -> None:

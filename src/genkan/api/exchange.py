@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from genkan.api.slow_readers import slow_readers, transport_of
 from genkan.errors import BodyTimeout, BodyTooLarge, InvalidRequest, WrongMediaType
 
 Scope = MutableMapping[str, Any]
@@ -21,6 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
+SEND_TIMEOUT_S = 30.0
 _DISCARD_LIMIT_BYTES = 64 << 20
 _DISCARD_S = 5.0
 _DISCARD_PAUSE_S = 0.2  # a client that is silent for so long has stopped sending, or never meant to
@@ -53,6 +55,7 @@ class Exchange:
         "peer",
         "query",
         "request_id",
+        "send_timeout_s",
         "started_s",
         "status",
     )
@@ -67,6 +70,7 @@ class Exchange:
         self.status = 0  # until the response has started
         self.complete = False  # once the whole response was handed over
         self.fields: dict[str, object] = {}  # for the log
+        self.send_timeout_s = SEND_TIMEOUT_S  # a client that takes nothing for so long loses its connection
         self.started_s = time.monotonic()  # not the loop's clock: uvloop rounds it to milliseconds
         self._receive = receive
         self._asgi_send = send
@@ -176,7 +180,10 @@ class Exchange:
         )
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of the stream; waits while the client reads slower than we write."""
+        """Send a piece of the stream; waits while the client reads slower than we write.
+
+        One that reads nothing for ``send_timeout_s`` loses its connection, and the wait ends.
+        """
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_stream(self, last: bytes = b"") -> None:
@@ -195,6 +202,8 @@ class Exchange:
     async def _start(self, status: int, media_type: bytes, headers: list[Header]) -> None:
         assert self.status == 0, "a response starts once"
         self.status = status
+        if (transport := transport_of(self._asgi_send)) is not None:
+            slow_readers.watch(self, transport)
         own = [(b"content-type", media_type), (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": own + headers})
 

@@ -1,6 +1,7 @@
 """``POST /v1/chat/completions`` and ``POST /v1/completions``: whole answers and event streams."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from genkan.api.disconnect import cancelled_on_disconnect
 from genkan.api.exchange import Exchange
@@ -8,6 +9,8 @@ from genkan.config import ServerConfig
 from genkan.upstream.base import Answer, Responder
 from genkan.wire.chat import GenerationRequest
 from genkan.wire.sse import DONE, encode_events
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class GenerationEndpoint:
@@ -19,6 +22,7 @@ class GenerationEndpoint:
         self._server = server
 
     async def __call__(self, exchange: Exchange) -> None:
+        exchange.send_timeout_s = self._server.send_timeout_s
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
         await answer(exchange, self._responder, self._parse(body), _send)
 
@@ -40,7 +44,7 @@ async def answer(
             exchange.fields.update(answer.fields)
             await send(exchange, answer)
         finally:
-            exchange.fields["usage"] = answer.usage
+            exchange.fields["usage"] = _token_counts(answer.usage)
             await answer.aclose()
 
 
@@ -53,3 +57,14 @@ async def _send(exchange: Exchange, answer: Answer) -> None:
     async for payloads in answer.batches:
         await exchange.send(encode_events(payloads))
     await exchange.end_stream(DONE)
+
+
+def _token_counts(usage: dict[str, Any] | None) -> dict[str, int] | None:
+    """What the log shows of ``usage``: an upstream may put anything of any size beside it."""
+    if usage is None:
+        return None
+    counts = {name: usage[name] for name in _COUNTS if type(usage.get(name)) is int}
+    details = usage.get("prompt_tokens_details")
+    if type(details) is dict and type(details.get("cached_tokens")) is int:
+        counts["cached_tokens"] = details["cached_tokens"]
+    return counts

@@ -4,6 +4,7 @@
 so that its errors are the same as everywhere.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from genkan.wire.chat import ChatRequest
 from genkan.wire.strict_json import parse_object
 
 DEFAULT_MODEL = "default"
+MAX_COLLECTED_CHARACTERS = 16 << 20
 
 
 class NativeEndpoint:
@@ -27,6 +29,7 @@ class NativeEndpoint:
         self._server = server
 
     async def __call__(self, exchange: Exchange) -> None:
+        exchange.send_timeout_s = self._server.send_timeout_s
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
         request = ChatRequest.from_object(_chat_body(parse_object(body)))
         await answer(exchange, self._responder, request, _send_flat if not request.stream else _send_collected)
@@ -46,7 +49,11 @@ async def _reply(exchange: Exchange, answer: Answer, reply: dict[str, Any]) -> N
         "latency_ms": round(1000 * exchange.elapsed_s, 3),
         "cost_usd": None,  # no prices yet
     }
-    await exchange.reply(orjson.dumps(reply), headers=answer.headers)
+    try:
+        body = orjson.dumps(reply)
+    except TypeError as error:  # what was read is nested deeper than can be written
+        raise UpstreamBroken("The model's answer is nested too deeply.", upstream="") from error
+    await exchange.reply(body, headers=answer.headers)
 
 
 def _chat_body(raw: dict[str, Any]) -> dict[str, Any]:
@@ -58,11 +65,11 @@ def _chat_body(raw: dict[str, Any]) -> dict[str, Any]:
 def _whole(answer: Answer) -> dict[str, Any]:
     assert answer.body is not None
     completion = _parsed(answer.body)
-    choice = completion["choices"][0]
+    choice = next(_first_choices(completion), {})
     return {
         "id": completion.get("id"),
         "model": completion.get("model"),
-        "content": (choice.get("message") or {}).get("content"),
+        "content": _content(choice.get("message")),
         "finish_reason": choice.get("finish_reason"),
     }
 
@@ -71,19 +78,45 @@ async def _collected(answer: Answer) -> dict[str, Any]:
     assert answer.batches is not None
     reply: dict[str, Any] = {"id": None, "model": None, "content": "", "finish_reason": None, "streamed": True}
     pieces: list[str] = []
+    characters = 0
     async for payloads in answer.batches:
-        for data in payloads:
-            chunk = _parsed(data)
+        for chunk in map(_parsed, payloads):
             reply["id"], reply["model"] = chunk.get("id"), chunk.get("model")
-            for choice in chunk.get("choices") or ():
-                pieces.append((choice.get("delta") or {}).get("content") or "")
+            for choice in _first_choices(chunk):
                 reply["finish_reason"] = choice.get("finish_reason") or reply["finish_reason"]
+                pieces.append(_content(choice.get("delta")) or "")
+                characters += len(pieces[-1])
+        if characters > MAX_COLLECTED_CHARACTERS:
+            limit = f"{MAX_COLLECTED_CHARACTERS} characters"
+            raise UpstreamBroken(f"The model's answer is longer than {limit}.", upstream="")
     reply["content"] = "".join(pieces)
     return reply
 
 
-def _parsed(data: bytes) -> Any:
+def _first_choices(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What there is of the first choice: this face has room for one, whatever ``n`` was."""
+    choices = answer.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("index") in (None, 0):
+            yield choice
+
+
+def _content(message: object) -> str | None:
+    """The text of a message or of a piece of one, also where it comes in parts; None where it says that it has none."""
+    if not isinstance(message, dict):
+        return ""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(text for text in texts if isinstance(text, str))
+    return content if content is None or isinstance(content, str) else ""
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
     try:
-        return orjson.loads(data)
+        parsed = orjson.loads(data)
     except ValueError as error:
         raise UpstreamBroken("The model's answer is not JSON.", upstream="") from error
+    if not isinstance(parsed, dict):
+        raise UpstreamBroken("The model's answer is not a JSON object.", upstream="")
+    return parsed

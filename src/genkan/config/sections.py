@@ -22,6 +22,9 @@ class ServerConfig(Section):
     )
     max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 30, description="Largest request body.")
     body_timeout_s: Seconds = Field(default=30.0, description="Time a client has to send its body.")
+    send_timeout_s: Seconds = Field(
+        default=30.0, description="Time a client may take nothing of an answer that waits for it."
+    )
 
 
 class ModelDefaults(Section):

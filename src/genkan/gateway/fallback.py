@@ -17,7 +17,6 @@ stream.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
 
 from genkan.clock import Clock
 from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError, UpstreamFailed, UpstreamThrottled
@@ -136,15 +135,16 @@ class Walk:
         underway = Underway(deployment, attempt, now_s, self._clock, self._observer)
         try:
             answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s)
+            if is_filtered := answer.filtered and "content_filter" in self._chain.config.fallback_on:
+                await self._keep(deployment, answer)
         except UpstreamError as error:
             self._judge(deployment, error, underway, left_s)
             return None
         except BaseException as error:
             underway.abandoned(error)
             raise
-        if answer.filtered and "content_filter" in self._chain.config.fallback_on:
+        if is_filtered:
             underway.succeeded()
-            await self._keep(deployment, answer)
             return None
         self.answered_by = deployment
         return underway.begun(answer)
@@ -158,13 +158,14 @@ class Walk:
     async def _keep(self, deployment: Deployment, filtered: Answer) -> None:
         """Hold back an answer that a content filter emptied; the first such is as good as any.
 
-        It is read to its end, so that it holds no place that another deployment may need.
+        It is read to its end, so that it holds no place that another deployment may need. Raises UpstreamError.
         """
-        self._reasons.append("content_filter")
-        if self._filtered is None:
-            with suppress(UpstreamError):
+        try:
+            if self._filtered is None:
                 self._filtered = deployment, await _read_out(filtered)
-        await filtered.aclose()
+        finally:
+            await filtered.aclose()
+        self._reasons.append("content_filter")
 
     def _suits(self, deployment: Deployment) -> bool:
         """A prompt that was too long for one window can only fit a larger one."""

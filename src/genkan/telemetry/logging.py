@@ -1,12 +1,14 @@
-"""Log lines: readable on a terminal, one JSON object a line elsewhere. Never prompts, never keys."""
+"""Log lines: readable on a terminal, one JSON object a line elsewhere. Never prompts, never keys.
 
-import json
+Text is written at once. JSON is for whoever collects lines, who may be slow or gone, so a thread writes it.
+"""
+
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
 
 from genkan.config import TelemetryConfig
+from genkan.telemetry.line_writer import LineWriter, json_line, line_writer
 
 #: Fields given as ``extra={"fields": {...}}`` become keys of the JSON line, or ``key=value`` on a terminal.
 FIELDS = "fields"
@@ -14,10 +16,8 @@ FIELDS = "fields"
 
 def configure(config: TelemetryConfig) -> None:
     """Set up the ``genkan`` loggers of this process; calling it again replaces the set-up."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_TextFormatter() if is_text(config) else _JsonFormatter())
     logger = logging.getLogger("genkan")
-    logger.handlers = [handler]
+    logger.handlers = [_text_handler() if is_text(config) else _JsonHandler(line_writer())]
     logger.setLevel(config.log_level.upper())
     logger.propagate = False
 
@@ -31,9 +31,20 @@ def is_text(config: TelemetryConfig) -> bool:
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
+class _JsonHandler(logging.Handler):
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+        self._tracebacks = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.add(json_line(self._fields(record)))
+        except Exception:  # noqa: BLE001 - a message that does not fit its arguments, as logging's own handlers treat it
+            self.handleError(record)
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, object]:
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -41,8 +52,14 @@ class _JsonFormatter(logging.Formatter):
             **getattr(record, FIELDS, {}),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+            line["traceback"] = self._tracebacks.formatException(record.exc_info)
+        return line
+
+
+def _text_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_TextFormatter())
+    return handler
 
 
 class _TextFormatter(logging.Formatter):

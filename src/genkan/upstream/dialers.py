@@ -30,11 +30,12 @@ class TcpDialer:
     async def __call__(self, protocol: Callable[[], asyncio.Protocol]) -> object:
         """See Dial. Names are looked up at most every 30 s, and again when no address of theirs can be reached."""
         loop = asyncio.get_running_loop()
-        if not self._addresses or time.monotonic() - self._looked_up_s > _NAMES_KEPT_S:
-            await self._look_up(loop)
+        addresses = self._addresses
+        if not addresses or time.monotonic() - self._looked_up_s > _NAMES_KEPT_S:
+            addresses = await self._look_up(loop)
         try:
             connected = await aiohappyeyeballs.start_connection(
-                self._addresses, happy_eyeballs_delay=_EYEBALLS_S, interleave=1, loop=loop
+                addresses, happy_eyeballs_delay=_EYEBALLS_S, interleave=1, loop=loop
             )
         except BaseException as error:  # also when it took too long, which is how most addresses that moved show
             self._addresses = []
@@ -47,12 +48,12 @@ class TcpDialer:
         # From here on the socket is the loop's to close, also when this fails.
         return await loop.create_connection(protocol, sock=connected, ssl=self._tls, server_hostname=name)
 
-    async def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _look_up(self, loop: asyncio.AbstractEventLoop) -> list[aiohappyeyeballs.AddrInfoType]:
         """One lookup at a time: each takes a thread, of which there are few, until it ends, whoever waits for it."""
         if self._lookup is None:
             self._lookup = asyncio.ensure_future(loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
             self._lookup.add_done_callback(self._looked_up)
-        await asyncio.shield(self._lookup)
+        return await asyncio.shield(self._lookup)
 
     def _looked_up(self, lookup: "asyncio.Future[list[Any]]") -> None:
         self._lookup = None

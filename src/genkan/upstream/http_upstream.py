@@ -85,7 +85,7 @@ class HttpUpstream(ABC):
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
         """See Upstream."""
-        call = _Call(self, PhaseTimer(self.name, total_s=min(total_s, self.timeouts.total_s)))
+        call = _Call(self, total_s=min(total_s, self.timeouts.total_s))
         try:
             await call.enter()
             with self.naming, call.first_phase(stream=request.stream):
@@ -231,8 +231,8 @@ class _Call:
 
     __slots__ = ("_entered", "_upstream", "complete", "response", "timer")
 
-    def __init__(self, upstream: HttpUpstream, timer: PhaseTimer) -> None:
-        self.timer = timer
+    def __init__(self, upstream: HttpUpstream, *, total_s: float) -> None:
+        self.timer = PhaseTimer(upstream.name, total_s=total_s, on_late=self._give_back)
         self.response: Response | None = None
         self.complete = False  # all of the answer was read, but perhaps not the end of the response
         self._upstream = upstream
@@ -256,17 +256,20 @@ class _Call:
 
     async def aclose(self) -> None:
         """Give everything back. What is unfinished is cancelled by closing its connection."""
-        response, self.response = self.response, None
         try:
-            if response is not None and self.complete and not response.at_eof:
-                await self._drain(response)
+            if self.response is not None and self.complete and not self.response.at_eof:
+                await self._drain(self.response)
         finally:  # also when the draining is cancelled
-            if response is not None:
-                response.close()  # a finished response has given its connection back already; then this does nothing
+            self._give_back()
             self.timer.close()
-            if self._entered:
-                self._entered = False
-                self._upstream.bulkhead.release()
+
+    def _give_back(self) -> None:
+        response, self.response = self.response, None
+        if response is not None:
+            response.close()  # a finished response has given its connection back already; then this does nothing
+        if self._entered:
+            self._entered = False
+            self._upstream.bulkhead.release()
 
     async def _drain(self, response: Response) -> None:
         """Read the end of a body whose answer is over, so that its connection can be used again."""

@@ -36,7 +36,9 @@ class OpenAiUpstream(HttpUpstream):
         )
         self._path = url.path
         self._config = config
-        self._secrets = (*([key] if key else ()), *(v for v in config.headers.values() if len(v) >= _SECRET_CHARS))
+        secrets = [key] if key else []
+        secrets += [value for value in config.headers.values() if len(value) >= _SECRET_CHARS]
+        self._secrets = tuple(sorted(secrets, key=len, reverse=True))  # one may be a part of another
         self._clock = clock
 
     def _target(self, path: str) -> str:

@@ -3,9 +3,13 @@
 ``asyncio.timeout`` makes and cancels a timer for every block. A stream has a block per read, and a limit of half a
 minute that hardly ever matters. This timer is set once and left: when it fires and the phase it was set for is over, it
 is set again for the phase that runs now, so a phase costs two readings of the clock.
+
+The deadline of the whole attempt holds between phases as well, while a client takes its time: what the attempt holds is
+then given back, and the next phase does not begin.
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 from genkan.errors import Phase, TimedOut
@@ -19,14 +23,18 @@ class PhaseTimer:
     """
 
     __slots__ = (
-        "_cancelling", "_deadline_s", "_expired", "_fires_s", "_handle", "_limit_s", "_loop", "_phase", "_task",
-        "_total_s", "_until_s", "_upstream",
+        "_cancelling", "_deadline_s", "_expired", "_fires_s", "_handle", "_is_late", "_limit_s", "_loop", "_on_late",
+        "_phase", "_task", "_total_s", "_until_s", "_upstream",
     )  # fmt: skip
 
-    def __init__(self, upstream: str, *, total_s: float) -> None:
-        """The attempt must end ``total_s`` from now, whatever its phases may take."""
+    def __init__(self, upstream: str, *, total_s: float, on_late: Callable[[], None] | None = None) -> None:
+        """The attempt must end ``total_s`` from now, whatever its phases may take.
+
+        ``on_late`` is called if that moment comes between two phases, when a slow client keeps the next from beginning.
+        """
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
+        self._on_late = on_late
         self._total_s = total_s
         self._deadline_s = self._loop.time() + total_s
         self._handle: asyncio.TimerHandle | None = None
@@ -37,6 +45,7 @@ class PhaseTimer:
         self._phase: Phase = "total"
         self._limit_s = total_s
         self._expired = False
+        self._is_late = False
 
     def phase(self, phase: Phase, limit_s: float) -> "PhaseTimer":
         """What limits the block under ``with``."""
@@ -52,6 +61,9 @@ class PhaseTimer:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
+        if self._is_late:
+            self._task = None
+            raise TimedOut(upstream=self._upstream, phase="total", limit_s=self._total_s)
         if self._handle is None or self._until_s < self._fires_s:
             self._set()
 
@@ -80,10 +92,20 @@ class PhaseTimer:
 
     def _fire(self) -> None:
         self._handle = None
-        if self._task is None:
-            return  # between two phases; the next one sets it
+        if self._task is None:  # between two phases
+            self._look_at_the_deadline()
+            return
         if self._loop.time() < self._until_s:
             self._set()
             return
         self._expired = True
         self._task.cancel()
+
+    def _look_at_the_deadline(self) -> None:
+        if self._loop.time() < self._deadline_s:
+            self._until_s = self._deadline_s
+            self._set()
+            return
+        self._is_late = True
+        if self._on_late is not None:
+            self._on_late()

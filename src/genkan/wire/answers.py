@@ -93,7 +93,7 @@ class AnswerStream:
         if type(choices) is not list or len(choices) != 1 or self._finished or chunk.get("usage") or chunk.get("error"):
             return False
         choice = choices[0]
-        if type(choice) is not dict or choice.get("finish_reason"):
+        if type(choice) is not dict or choice.get("finish_reason") or choice.get("error"):
             return False
         index = choice.get("index")
         if index != 0 or type(index) is not int:

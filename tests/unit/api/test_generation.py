@@ -6,11 +6,13 @@ import pytest
 from asgi import AsgiClient, post
 from responders import HELLO, HELLO_BODY, ScriptedResponder, chunk
 
+from genkan.api.exchange import Exchange
 from genkan.api.generation import GenerationEndpoint
 from genkan.api.routes import Api
 from genkan.config import ServerConfig
 from genkan.errors import ContextTooLong, TimedOut
-from genkan.wire.chat import ChatRequest
+from genkan.upstream.base import Answer
+from genkan.wire.chat import ChatRequest, GenerationRequest
 
 pytestmark = pytest.mark.anyio
 ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -105,3 +107,43 @@ async def test_cancelling_the_request_from_outside_is_not_mistaken_for_a_disconn
     assert responder.closed == 1
     assert b"server_shutting_down" in client.body
     assert client.body.endswith(b"data: [DONE]\n\n")
+
+
+class Counting(ScriptedResponder):
+    """An upstream with its own idea of usage."""
+
+    def __init__(self, usage: dict[str, object] | None) -> None:
+        super().__init__()
+        self._usage = usage
+
+    async def respond(self, request: GenerationRequest) -> Answer:
+        answer = await super().respond(request)
+        answer.usage = self._usage
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("usage", "logged"),
+    [
+        (None, None),
+        (
+            {"prompt_tokens": 3, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 1}},
+            {"prompt_tokens": 3, "total_tokens": 5, "cached_tokens": 2},
+        ),
+        ({"prompt_tokens": "3", "completion_tokens": [9], "total_tokens": True, "prompt_tokens_details": [1]}, {}),
+        ({"completion_tokens": 2, "note": "x" * 1000, "x": {"y": {}}}, {"completion_tokens": 2}),
+    ],
+    ids=["none", "usual", "of other types", "with more beside it"],
+)
+async def test_the_log_gets_counts_and_nothing_else_of_an_upstreams_usage(
+    usage: dict[str, object] | None, logged: dict[str, int] | None
+) -> None:
+    endpoint = GenerationEndpoint(ChatRequest.parse, Counting(usage), ServerConfig())
+    fields: dict[str, object] = {}
+
+    async def noting(exchange: Exchange) -> None:
+        await endpoint(exchange)
+        fields.update(exchange.fields)
+
+    await post(Api({"/chat": {"POST": noting}}, lambda _: None), "/chat", ASK)
+    assert fields["usage"] == logged

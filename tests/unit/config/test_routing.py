@@ -32,11 +32,10 @@ def test_deployments_have_a_name_there_and_a_weight(tmp_path: Path) -> None:
     deployments = [
         {"upstream": "o"},
         {"upstream": "p", "model": "vendor/m", "weight": 0},
-        {"upstream": "o", "model": "n"},
     ]
     (model,) = loaded(tmp_path, {"deployments": deployments}).models
     assert [(place.upstream, place.model, place.weight) for place in model.places] == [
-        ("o", None, 1), ("p", "vendor/m", 0), ("o", "n", 1),
+        ("o", None, 1), ("p", "vendor/m", 0),
     ]  # fmt: skip
 
 
@@ -64,12 +63,14 @@ def test_a_route_says_for_what_it_goes_on(tmp_path: Path, reasons: list[str]) ->
         ({"deployments": [{"upstream": "o", "weight": -1}]}, "models[0].deployments[0].weight", "to 0; given: -1"),
         ({"deployments": [{"upstream": "o", "weight": 0.5}]}, "models[0].deployments[0].weight", "given: 0.5"),
         ({"deployments": [{"upstream": "o", "model": ""}]}, "models[0].deployments[0].model", "at least 1 character"),
-        ({"deployments": [{"upstream": "o"}] * 2}, "models[0].deployments[1]", "'m on o' is already taken"),
+        ({"deployments": [{"upstream": "o"}] * 2}, "models[0].deployments[1].upstream", "'o' is already taken"),
         (
-            {"deployments": [{"upstream": "o"}, {"upstream": "o", "model": "m"}]},
-            "models[0].deployments[1]",
-            "'m on o' is already taken",
+            {"deployments": [{"upstream": "o"}, {"upstream": "p"}, {"upstream": "o", "model": "n"}]},
+            "models[0].deployments[2].upstream",
+            "'o' is already taken",
         ),
+        ({"upstream": "o", "defaults": {"temperature": 0.5}}, "models[0].defaults", "only the engine's model has"),
+        ({"upstream": "o", "defaults": {}}, "models[0].defaults", "only the engine's model has"),
         ({"upstream": "o", "context_tokens": 0}, "models[0].context_tokens", "greater than or equal to 1; given: 0"),
     ],
 )

@@ -296,6 +296,19 @@ def test_an_open_circuit_admits_one_forced_attempt_at_a_time(breaker: Breaker) -
     assert breaker.state(2.0) == "closed"
 
 
+def test_a_forced_attempt_that_takes_long_keeps_nobody_from_the_next_a_second_later(breaker: Breaker) -> None:
+    fail(breaker, 0.0, times=2)
+    first = begun(breaker, 1.0, forced=True)
+    assert breaker.begin(1.5, forced=True) is None
+    second = begun(breaker, 2.0, forced=True)
+    assert breaker.begin(2.5, forced=True) is None  # one a second, not one more at any time
+    assert breaker.begin(OPEN_S) is None  # of those that are not forced it is still the one probe
+    first.failed(3.0)
+    assert breaker.state(3.0) == "half_open"  # it was overtaken
+    second.succeeded(4.0)
+    assert breaker.state(4.0) == "closed"
+
+
 def test_a_forced_attempt_that_says_nothing_leaves_the_circuit_open(breaker: Breaker, told: Told) -> None:
     fail(breaker, 0.0, times=2)
     begun(breaker, 1.0, forced=True).ignored(2.0)

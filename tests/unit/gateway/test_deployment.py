@@ -31,7 +31,7 @@ def park(deployment: Deployment) -> None:
 
 
 def fall_ill(deployment: Deployment) -> None:
-    deployment.standing.failed_probes = 2
+    deployment.standing.probed(well=False, at_once=True)
 
 
 def open_breaker(deployment: Deployment) -> None:
@@ -47,7 +47,6 @@ def test_one_that_is_well_may_be_asked(place: Place) -> None:
     assert place.deployment.begin(NOW_S) is not None
     assert place.in_flight == 1
     assert place.deployment.is_well(NOW_S)
-    assert place.deployment.available_in_s(NOW_S) == 0.0
 
 
 @pytest.mark.parametrize("spoil", [cool, park, fall_ill, open_breaker])
@@ -65,13 +64,14 @@ def test_as_the_last_it_is_asked_against_a_guess_but_not_against_its_own_word(
     assert (deployment.begin_as_last(NOW_S) is not None) is allowed
 
 
-def test_as_the_last_it_is_asked_by_one_at_a_time_while_its_breaker_is_open(deployment: Deployment) -> None:
+def test_as_the_last_it_is_asked_by_one_at_a_time_or_a_second_while_its_breaker_is_open(deployment: Deployment) -> None:
     open_breaker(deployment)
     first = deployment.begin_as_last(NOW_S)
     assert first is not None
-    assert deployment.begin_as_last(NOW_S) is None
-    first.ignored(NOW_S)
-    assert deployment.begin_as_last(NOW_S) is not None
+    assert deployment.begin_as_last(NOW_S + 0.5) is None
+    first.ignored(NOW_S + 0.5)
+    assert deployment.begin_as_last(NOW_S + 0.5) is not None
+    assert deployment.begin_as_last(NOW_S + 1.5) is not None
 
 
 @pytest.mark.parametrize(("spoil", "well"), [(cool, True), (park, False), (fall_ill, False), (open_breaker, False)])
@@ -81,15 +81,16 @@ def test_one_that_only_cools_is_well(deployment: Deployment, spoil: Callable[[De
 
 
 @pytest.mark.parametrize(("spoil", "in_s"), [(cool, 5.0), (open_breaker, OPEN_S)])
-def test_it_is_known_when_it_may_be_asked(
+def test_it_is_asked_again_when_its_time_is_over(
     deployment: Deployment, spoil: Callable[[Deployment], None], in_s: float
 ) -> None:
     spoil(deployment)
-    assert deployment.available_in_s(NOW_S + 1.0) == in_s - 1.0
+    assert deployment.begin(NOW_S + in_s - 0.1) is None
     assert deployment.begin(NOW_S + in_s) is not None
 
 
 def test_of_two_reasons_the_longer_counts(deployment: Deployment) -> None:
     cool(deployment)
     open_breaker(deployment)
-    assert deployment.available_in_s(NOW_S) == OPEN_S
+    assert deployment.begin(NOW_S + 5.0) is None
+    assert deployment.begin(NOW_S + OPEN_S) is not None

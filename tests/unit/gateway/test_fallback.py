@@ -8,6 +8,7 @@ from scripted_upstreams import (
     Turn,
     broken,
     failed,
+    forbidden,
     full,
     misconfigured,
     no_retries,
@@ -19,7 +20,7 @@ from scripted_upstreams import (
     unreachable,
 )
 
-from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError
+from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError, UpstreamFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,7 @@ async def test_a_deployment_is_asked_by_the_models_name_there() -> None:
         (failed(408), "upstream_timeout"),
         (throttled(5.0), "upstream_rate_limited"),
         (unauthorized, "upstream_auth_error"),
+        (forbidden, "upstream_auth_error"),
         (quota, "upstream_quota"),
         (misconfigured, "upstream_misconfigured"),
         (refused("engine_unavailable", status=503), "engine_unavailable"),
@@ -202,15 +204,19 @@ async def test_a_breaker_that_is_open_lets_one_doomed_request_through_at_a_time(
     assert probe is not None
     with pytest.raises(NoUpstream) as caught:
         await rig.ask()
-    assert (caught.value.retry_after_s, caught.value.attempts) == (30.0, None)
+    assert (caught.value.retry_after_s, caught.value.attempts) == (1.0, None)
     assert rig.asked == {"a": 0}
+    rig.clock.now_s += 1.0  # and when that takes long, one a second
+    with pytest.raises(UpstreamFailed):
+        await rig.ask()
+    assert rig.asked == {"a": 1}
 
 
 async def test_one_that_its_probes_find_ill_is_asked_last() -> None:
     rig = Rig()
     rig.add("a")
     rig.add("b", failed(), ANSWERS)
-    rig.places["a"].deployment.standing.failed_probes = 2
+    rig.places["a"].deployment.standing.probed(well=False, at_once=True)
     assert [await rig.answered_by(), await rig.answered_by()] == ["a", "b"]
     assert rig.asked == {"a": 1, "b": 2}
 
@@ -218,7 +224,7 @@ async def test_one_that_its_probes_find_ill_is_asked_last() -> None:
 async def test_one_that_is_ill_and_fails_is_not_asked_again() -> None:
     rig = Rig()
     rig.add("a", unreachable)
-    rig.places["a"].deployment.standing.failed_probes = 2
+    rig.places["a"].deployment.standing.probed(well=False, at_once=True)
     assert (await error_of(rig)).code == "upstream_unreachable"
     assert (rig.asked, rig.clock.slept_s, rig.told.retries) == ({"a": 1}, [], [])
 
@@ -270,16 +276,68 @@ async def test_an_upstream_that_is_parked_keeps_no_request_alive() -> None:
     assert standing._parked_by.__traceback__ is None
 
 
-async def test_when_nobody_may_be_asked_the_client_is_told_when_the_first_may() -> None:
+async def test_what_a_key_may_not_do_neither_parks_nor_counts() -> None:
+    rig = Rig()
+    place = rig.add("a", forbidden, forbidden, forbidden, ANSWERS)
+    for _ in range(3):
+        assert (await error_of(rig)).code == "upstream_auth_error"
+    assert await rig.answered_by() == "a"
+    assert place.circuits.load("a@a.up").failures == 0.0
+
+
+async def test_when_nobody_may_be_asked_the_client_is_told_when_a_forced_attempt_may_be_made() -> None:
     rig = Rig()
     rig.add("parked", unauthorized)
     place = rig.add("b", failed())
     await error_of(rig)
     place.open_breaker(rig.clock.now_s)
-    assert place.deployment.breaker.begin(rig.clock.now_s + 10.0, forced=True) is not None
+    assert place.deployment.breaker.begin(rig.clock.now_s, forced=True) is not None
     with pytest.raises(NoUpstream) as caught:
         await rig.ask()
-    assert caught.value.retry_after_s == pytest.approx(40.0)
+    assert caught.value.retry_after_s == 1.0
+
+
+async def test_a_fault_that_a_substitute_finds_is_not_final_while_a_breaker_is_open() -> None:
+    rig = Rig()
+    rig.add("a")
+    rig.add("b", refused("no_such_option"))
+    rig.places["a"].open_breaker(rig.clock.now_s)
+    assert await rig.answered_by() == "a"
+    assert rig.asked == {"a": 1, "b": 1}
+
+
+async def test_a_fault_that_a_substitute_finds_while_a_forced_attempt_is_under_way_means_to_come_back() -> None:
+    rig = Rig()
+    place = rig.add("a")
+    rig.add("b", refused("no_such_option"))
+    place.open_breaker(rig.clock.now_s)
+    assert place.deployment.begin_as_last(rig.clock.now_s) is not None
+    with pytest.raises(NoUpstream) as caught:
+        await rig.ask()
+    assert (caught.value.retry_after_s, caught.value.should_retry, caught.value.attempts) == (1.0, None, 1)
+
+
+async def test_a_fault_that_a_substitute_finds_while_another_cools_means_to_come_back() -> None:
+    rig = Rig(retry=no_retries())
+    rig.add("a", throttled(20.0), ANSWERS)
+    rig.add("b", ANSWERS, refused("no_such_option"))
+    assert await rig.answered_by() == "b"
+    rig.clock.now_s += 8.0
+    error = await error_of(rig)
+    assert (error.status, error.code, error.retry_after_s) == (429, "upstream_rate_limited", 12.0)
+    assert rig.asked == {"a": 1, "b": 2}
+    rig.clock.now_s += 12.0
+    assert await rig.answered_by() == "a"
+
+
+async def test_a_fault_that_a_substitute_finds_stands_while_another_is_parked() -> None:
+    rig = Rig()
+    rig.add("a", unauthorized)
+    rig.add("b", ANSWERS, refused("no_such_option"))
+    assert await rig.answered_by() == "b"
+    error = await error_of(rig)
+    assert (error.status, error.code, error.should_retry) == (400, "no_such_option", False)
+    assert rig.asked == {"a": 1, "b": 2}
 
 
 # What the client is told when all failed
@@ -329,6 +387,30 @@ async def test_when_the_time_is_up_nobody_else_is_asked() -> None:
     assert isinstance(error, TimedOut)
     assert (error.phase, error.limit_s, error.attempts) == ("total", 10.0, 1)
     assert rig.asked == {"a": 1, "b": 0}
+
+
+def out_of_time(limit_s: float) -> Fails:
+    return lambda upstream: TimedOut(upstream=upstream, phase="total", limit_s=limit_s)
+
+
+@pytest.mark.parametrize(
+    ("before_s", "limit_s", "failures"),
+    [
+        (0.0, 10.0, 1),  # it had all of the time
+        (4.0, 6.0, 1),  # and more than half
+        (6.0, 4.0, 0),
+        (6.0, 2.0, 1),  # it had less than was left, by its own limit
+    ],
+)
+async def test_what_others_left_of_the_time_is_no_measure_of_a_deployment(
+    before_s: float, limit_s: float, failures: int
+) -> None:
+    rig = Rig(total_s=10.0, retry=no_retries())
+    rig.add("a", Turn(failed(), takes_s=before_s))
+    place = rig.add("b", Turn(out_of_time(limit_s), takes_s=limit_s))
+    await error_of(rig)
+    assert rig.told.outcomes[1:] == [("b", "upstream_timeout")]
+    assert place.circuits.load("b@b.up").consecutive == failures
 
 
 async def test_a_bug_in_an_upstream_is_no_verdict_on_it() -> None:

@@ -8,6 +8,7 @@ from scripted_upstreams import (
     Turn,
     broken,
     failed,
+    forbidden,
     full,
     misconfigured,
     quota,
@@ -40,7 +41,8 @@ async def test_a_failure_that_may_be_over_soon_is_tried_again(error: Fails) -> N
 
 
 @pytest.mark.parametrize(
-    "error", [full, slow, failed(408), failed(504), misconfigured, unauthorized, quota, refused("engine_error", 500)]
+    "error",
+    [full, slow, failed(408), failed(504), misconfigured, unauthorized, forbidden, quota, refused("engine_error", 500)],
 )
 async def test_a_failure_that_will_not_be_over_soon_is_not(error: Fails) -> None:
     rig = Rig()

@@ -6,7 +6,7 @@ import pytest
 from scripted_upstreams import ANSWERS, FILTERED, HANGS, Rig, Turn, broken, failed, refused, taken
 
 from genkan.config import BreakerConfig
-from genkan.errors import RequestError, UpstreamBroken, UpstreamFailed
+from genkan.errors import Phase, RequestError, TimedOut, UpstreamBroken, UpstreamFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,18 @@ async def test_a_stream_that_breaks_after_its_beginning_is_a_failure_and_nobody_
     assert rig.asked == {"a": 1, "b": 0}
     assert place.circuits.load("a@a.up").consecutive == 1
     assert rig.told.outcomes == [("a", "upstream_invalid_response")]
+    assert rig.is_at_rest()
+
+
+@pytest.mark.parametrize(("phase", "failures"), [("total", 0), ("between_tokens", 1)])
+async def test_an_answer_that_takes_all_of_the_time_says_nothing_of_its_upstream(phase: Phase, failures: int) -> None:
+    rig = Rig()
+    place = rig.add("a", Turn(breaks=lambda upstream: TimedOut(upstream=upstream, phase=phase, limit_s=600.0)))
+    answer, _ = await rig.ask(stream=True)
+    with pytest.raises(TimedOut):
+        await taken(answer)
+    assert place.circuits.load("a@a.up").consecutive == failures
+    assert rig.told.outcomes == [("a", "upstream_timeout")]
     assert rig.is_at_rest()
 
 
@@ -132,6 +144,44 @@ async def test_a_filtered_answer_is_better_than_an_error(stream: bool, others: t
     assert rig.is_at_rest()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_when_the_time_is_over_a_filtered_answer_in_hand_is_given(stream: bool) -> None:
+    rig = Rig(total_s=10.0, **FILTER_TOO)
+    rig.add("a", Turn(filtered=True, takes_s=10.0))
+    rig.add("b")
+    answer, walk = await rig.ask(stream=stream)
+    assert (await taken(answer))[0] == b"a.up"
+    assert (rig.asked, walk.attempts, walk.fell_back_because) == ({"a": 1, "b": 0}, 1, None)
+    assert rig.is_at_rest()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_filtered_answer_that_is_kept_is_whole_and_holds_nothing(stream: bool) -> None:
+    rig = Rig(**FILTER_TOO)
+    kept = rig.add("a", FILTERED)
+    rig.add("b", HANGS)
+    task = asyncio.create_task(rig.ask(stream=stream))
+    async with asyncio.timeout(WAIT_S):
+        await rig.places["b"].upstream.entered.wait()
+    assert kept.upstream.open == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    rig.add("b", failed())
+    answer, _ = await rig.ask(stream=stream)
+    assert kept.upstream.open == 0
+    assert await taken(answer) == ([b"a.up", b"end"] if stream else [b"a.up"])
+
+
+async def test_a_filtered_answer_that_breaks_is_a_failure_like_any() -> None:
+    rig = Rig(retry={"max_retries": 0}, **FILTER_TOO)
+    place = rig.add("a", Turn(filtered=True, breaks=broken))
+    with pytest.raises(UpstreamBroken):
+        await rig.ask(stream=True)
+    assert rig.told.outcomes == [("a", "upstream_invalid_response")]
+    assert place.circuits.load("a@a.up").consecutive == 1
+    assert rig.is_at_rest()
+
+
 async def test_the_first_of_several_filtered_answers_is_kept_and_all_are_asked() -> None:
     rig = Rig(**FILTER_TOO)
     rig.add("a", FILTERED)
@@ -193,6 +243,15 @@ async def test_who_leaves_while_a_filtered_answer_is_closed_leaves_no_answer_ope
     rig.add("b")
     await cancelled_at(rig, "a", stream=stream)
     assert rig.is_at_rest()
+
+
+async def test_who_leaves_while_a_filtered_answer_is_read_leaves_no_answer_open() -> None:
+    rig = Rig(**FILTER_TOO)
+    rig.add("a", Turn(filtered=True, hangs_within=True))
+    rig.add("b")
+    await cancelled_at(rig, "a", stream=True)
+    assert rig.is_at_rest()
+    assert rig.told.outcomes == [("a", "client_gone")]
 
 
 async def test_who_leaves_while_it_waits_for_a_retry_leaves_nothing_behind() -> None:

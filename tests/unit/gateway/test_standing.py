@@ -58,19 +58,30 @@ def test_what_parked_it_holds_on_to_no_stack(standing: UpstreamStanding) -> None
     assert standing._parked_by.__traceback__ is None
 
 
-def test_a_key_that_is_accepted_ends_it_and_money_is_another_matter(standing: UpstreamStanding) -> None:
-    standing.park(KEY, 10.0)
-    standing.unpark_credential()
+@pytest.mark.parametrize("error", [KEY, MONEY])
+def test_what_a_probe_finds_neither_parks_it_nor_ends_that(standing: UpstreamStanding, error: UpstreamError) -> None:
+    standing.probed(well=False, at_once=True)
     assert standing.parked_by(0.0) is None
-    standing.park(MONEY, 10.0)
-    standing.unpark_credential()
-    assert isinstance(standing.parked_by(0.0), UpstreamQuota)
+    standing.park(error, 10.0)
+    standing.probed(well=True)
+    assert type(standing.parked_by(0.0)) is type(error)
 
 
 @pytest.mark.parametrize(("failed", "healthy"), [(0, True), (1, True), (2, False), (9, False)])
 def test_it_is_unhealthy_after_so_many_failed_probes(standing: UpstreamStanding, failed: int, healthy: bool) -> None:
-    standing.failed_probes = failed
+    for _ in range(failed):
+        standing.probed(well=False)
     assert standing.healthy is healthy
+    standing.probed(well=True)
+    assert standing.healthy
+
+
+def test_some_probes_need_not_be_repeated(standing: UpstreamStanding) -> None:
+    standing.probed(well=False, at_once=True)
+    assert not standing.healthy
+    standing.probed(well=True)
+    standing.probed(well=False)
+    assert standing.healthy  # and that one is forgotten
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Generator
 
 import pytest
 
 from genkan.config import TelemetryConfig
+from genkan.telemetry.access_log import AccessLog
+from genkan.telemetry.line_writer import line_writer
 from genkan.telemetry.logging import FIELDS, configure
 
 
@@ -19,10 +23,16 @@ def logger_as_before() -> Generator[None, None, None]:
     logger.setLevel(level)
 
 
-def test_json_lines_carry_fields_and_are_one_object_each(capsys: pytest.CaptureFixture[str]) -> None:
+def written(capfd: pytest.CaptureFixture[str]) -> str:
+    """What the thread that writes JSON lines has written by now."""
+    line_writer().close()
+    return capfd.readouterr().err
+
+
+def test_json_lines_carry_fields_and_are_one_object_each(capfd: pytest.CaptureFixture[str]) -> None:
     configure(TelemetryConfig(log_format="json"))
     logging.getLogger("genkan.access").info("GET %s", "/a\nb", extra={FIELDS: {"status": 200, "model": "mô hình"}})
-    [line] = capsys.readouterr().err.splitlines()
+    [line] = written(capfd).splitlines()
     content = json.loads(line)
     assert (content["message"], content["status"], content["model"]) == ("GET /a\nb", 200, "mô hình")
     assert (content["level"], content["logger"]) == ("info", "genkan.access")
@@ -43,10 +53,10 @@ def test_no_client_can_forge_a_text_line(capsys: pytest.CaptureFixture[str]) -> 
     assert output.endswith(r"GET /a\x0d\x0ab model=a\x0a12:00:00 INFO forged other=\x2028\x1b[2J" + "\n")
 
 
-def test_auto_is_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_is_json_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     configure(TelemetryConfig(log_format="auto"))
     logging.getLogger("genkan").info("x")
-    assert json.loads(capsys.readouterr().err)["message"] == "x"
+    assert json.loads(written(capfd))["message"] == "x"
 
 
 def test_the_level_is_obeyed_and_configuring_twice_does_not_double_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,10 +67,54 @@ def test_the_level_is_obeyed_and_configuring_twice_does_not_double_lines(capsys:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_traceback_is_part_of_the_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_is_part_of_the_json_line(capfd: pytest.CaptureFixture[str]) -> None:
     configure(TelemetryConfig(log_format="json"))
     try:
         raise ValueError("inner")
     except ValueError:
         logging.getLogger("genkan.x").exception("outer")
-    assert "ValueError: inner" in json.loads(capsys.readouterr().err)["traceback"]
+    assert "ValueError: inner" in json.loads(written(capfd))["traceback"]
+
+
+def test_lines_of_the_access_log_and_all_others_are_in_one_order(capfd: pytest.CaptureFixture[str]) -> None:
+    config = TelemetryConfig(log_format="json")
+    configure(config)
+    log = AccessLog(config)
+    for number in range(10):
+        logging.getLogger("genkan.x").warning("%d", number)
+        log.request("GET", str(number), {})
+    log.close()
+    messages = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
+    assert messages == [message for number in range(10) for message in (f"{number}", f"GET {number}")]
+
+
+def test_nobody_waits_for_a_pipe_that_is_not_read_and_the_process_ends_all_the_same() -> None:
+    code = (
+        "import logging, sys\n"
+        "from genkan.config import TelemetryConfig\n"
+        "from genkan.telemetry.logging import configure\n"
+        "configure(TelemetryConfig(log_format='json'))\n"
+        "for _ in range(300):\n"
+        "    logging.getLogger('genkan.x').error('x' * 1000)\n"  # a pipe holds 64 KiB
+        "print('done', flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"done\n"
+        assert process.wait(30) == 0
+        lines = process.stderr.read().splitlines()
+    assert json.loads(lines[0])["message"] == "x" * 1000
+
+
+def test_what_was_logged_last_is_written_when_the_process_ends() -> None:
+    code = (
+        "import logging\n"
+        "from genkan.config import TelemetryConfig\n"
+        "from genkan.telemetry.logging import configure\n"
+        "configure(TelemetryConfig(log_format='json'))\n"
+        "logging.getLogger('genkan.x').error('farewell')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=30)
+    assert json.loads(done.stderr)["message"] == "farewell"

@@ -1,6 +1,7 @@
 """What ``genkan check`` finds, against servers of our own."""
 
 import asyncio
+import difflib
 import socket
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ async def test_an_unknown_model_is_named_with_those_that_are_there_nearest_first
     assert one.message.startswith("it has no model 'gpt4.1'; there: gpt-4.1, gpt-4.1-mini, ")
     assert one.message.endswith(", and 13 more")
     assert two.message.startswith("it has no model '0therr'; there: other-")
+
+
+async def test_near_names_are_looked_for_among_five_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    nearest = difflib.get_close_matches
+
+    def counted(word: str, names: list[str], **how: Any) -> list[str]:
+        compared.append(len(names))
+        return nearest(word, names, **how)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    [found] = await findings(having(*(f"m-{number}" for number in range(3000)), key=KEY), "m")
+    assert compared == [500]
+    assert found.message.endswith(", and 2980 more")
 
 
 async def test_a_short_list_of_models_is_shown_whole() -> None:

@@ -190,6 +190,50 @@ async def test_a_name_is_looked_up_once_for_many_connections(
     assert (server.accepted, lookups.count("localhost")) == (5, 1)
 
 
+async def test_those_who_wait_for_a_lookup_share_it_and_none_ends_it_by_leaving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, may_end, hosts = asyncio.Event(), asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+    look_up = loop.getaddrinfo
+
+    async def slow(host: Any, *args: Any, **kwargs: Any) -> Any:
+        hosts.append(host)
+        begun.set()
+        await may_end.wait()
+        return await look_up(host, *args, **kwargs)
+
+    async with byte_server(HELLO) as server:
+        with client_of(TcpDialer(f"http://localhost:{server.port}")) as client:
+            monkeypatch.setattr(loop, "getaddrinfo", slow)
+            tasks = [asyncio.create_task(asked(client)) for _ in range(4)]
+            await begun.wait()
+            tasks[0].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await tasks[0]
+            monkeypatch.setattr(loop, "getaddrinfo", look_up)  # what follows would be another lookup
+            may_end.set()
+            assert await asyncio.gather(*tasks[1:]) == [b"hello"] * 3
+    assert hosts == ["localhost"]
+
+
+async def test_a_lookup_that_failed_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    look_up = loop.getaddrinfo
+
+    async def fails(*args: Any, **kwargs: Any) -> Any:
+        raise socket.gaierror("no")
+
+    async with byte_server(HELLO) as server:
+        with client_of(TcpDialer(f"http://localhost:{server.port}")) as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "getaddrinfo", fails)
+                ends = await asyncio.gather(*(asked(client) for _ in range(3)), return_exceptions=True)
+            assert [type(end) for end in ends] == [NotConnected] * 3
+            assert loop.getaddrinfo == look_up
+            assert await asked(client) == b"hello"
+
+
 async def test_a_name_is_looked_up_again_when_it_is_old(lookups: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genkan.upstream.dialers._NAMES_KEPT_S", -1.0)
     count_lookups(lookups, monkeypatch)

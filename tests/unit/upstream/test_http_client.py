@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import math
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -315,6 +316,25 @@ async def test_a_server_that_falls_over_a_request_gets_it_twice_and_the_next_onc
         assert server.accepted == 6
 
 
+async def test_a_server_that_falls_over_its_requests_gets_one_of_them_twice() -> None:
+    async def handle(peer: Peer) -> None:
+        while await peer.request() != b"deadly":
+            await peer.say(answer())
+        deaths.append(peer.number)
+        if len(deaths) == 10:
+            all_of_them.set()
+        await all_of_them.wait()
+
+    deaths: list[int] = []
+    all_of_them = asyncio.Event()
+    async with talk(handle) as (client, _):
+        await asyncio.gather(*(asked(client) for _ in range(10)))
+        assert client.idle == 10
+        ends = await asyncio.gather(*(asked(client, b"deadly") for _ in range(10)), return_exceptions=True)
+    assert [type(end) for end in ends] == [Disconnected] * 10
+    assert deaths[10:] == [11]
+
+
 async def test_a_restarted_server_is_asked_once_more_however_many_connections_are_dead() -> None:
     async with talk(numbered) as (client, server):
         await asyncio.gather(*(asked(client) for _ in range(20)))
@@ -405,6 +425,19 @@ async def test_what_is_no_response_or_too_much_of_one_is_not_taken(response: byt
         with pytest.raises(BadResponse):
             await asked(client)
         await until(lambda: client.connections == server.open == 0)
+
+
+async def test_headers_beyond_the_limit_cost_no_time() -> None:
+    dialer = MemoryDialer()
+    client = HttpClient(dialer, connect_s=1, keep_alive=1, keep_alive_s=1)
+    task = asyncio.create_task(client.request(asking()))
+    await turns()
+    began_s = time.perf_counter()
+    dialer.made[0].send(b"HTTP/1.1 200 OK\r\n" + b"x: hh\r\n" * (1 << 17))  # all of it in one piece
+    assert time.perf_counter() - began_s < 0.5
+    with pytest.raises(BadResponse):
+        await task
+    client.close()
 
 
 async def test_a_status_that_does_not_exist_is_handed_on() -> None:

@@ -20,6 +20,7 @@ from genkan.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
+    UpstreamForbidden,
     UpstreamMisconfigured,
     UpstreamQuota,
     UpstreamRefused,
@@ -39,7 +40,7 @@ LATE_S = 1.0
 REFUSED: dict[str, tuple[type[UpstreamError], int]] = {
     "quota": (UpstreamQuota, 503),
     "insufficient-balance": (UpstreamQuota, 503),
-    "forbidden": (UpstreamUnauthorized, 502),
+    "forbidden": (UpstreamForbidden, 502),
     "unauthorized": (UpstreamUnauthorized, 502),
     "unauthorized-gemini": (UpstreamUnauthorized, 502),
     "not-found": (UpstreamMisconfigured, 502),

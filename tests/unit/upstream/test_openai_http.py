@@ -7,13 +7,24 @@ from typing import Any
 
 import orjson
 import pytest
+from byte_servers import always, byte_server
+from byte_servers import answer as byte_answer
 from faults.canonical import TEXT, USAGE, VENDOR
 from faults.upstream import FaultUpstream
+from scripted_upstreams import Told, taken
 from upstream_calls import KEY, chat, open_connections, openai_upstream, outcome_of, until
 
 from genkan import __version__
-from genkan.errors import StreamInterrupted, TimedOut, UpstreamFull
+from genkan.clock import SystemClock
+from genkan.config import BreakerConfig, RouteConfig
+from genkan.errors import StreamInterrupted, TimedOut, UpstreamBroken, UpstreamFull
+from genkan.gateway.breaker import Breaker, MemoryCircuits
+from genkan.gateway.chain import Chain
+from genkan.gateway.deployment import Deployment
+from genkan.gateway.fallback import Fallback
+from genkan.gateway.standing import UpstreamStanding
 from genkan.upstream import http_client, http_upstream
+from genkan.upstream.openai_http import OpenAiUpstream
 from genkan.wire.chat import CompletionRequest
 from genkan.wire.extras import OWN_KEYS
 
@@ -45,16 +56,16 @@ async def test_the_request_goes_as_it_came_but_for_the_models_name(faults: Fault
 
 
 @pytest.mark.parametrize("prompt", ["a", ["a", "b"]], ids=["one", "two"])
-async def test_text_completions_go_to_their_own_path_and_have_an_answer_for_each_prompt(
+async def test_text_completions_go_to_their_own_path_and_end_with_fewer_answers_only_when_the_server_says_so(
     faults: FaultUpstream, prompt: Any
 ) -> None:
     request = CompletionRequest.from_object({"model": "public", "prompt": prompt, "stream": True})
     async with openai_upstream(faults.base_url) as upstream:
-        outcome = await outcome_of(upstream, "ok", request)
+        said, unsaid = [await outcome_of(upstream, model, request) for model in ("ok", "no-done")]
     assert faults.ledger.attempts[0].path == "/v1/completions"
-    assert outcome.text == TEXT
+    assert (said.text, said.error, unsaid.text) == (TEXT, None, TEXT)
     # The fault upstream answers but one prompt.
-    assert isinstance(outcome.error, StreamInterrupted) == (prompt != "a")
+    assert isinstance(unsaid.error, StreamInterrupted) == (prompt != "a")
 
 
 def test_the_extras_of_these_tests_are_all_there_are() -> None:
@@ -89,6 +100,53 @@ async def test_without_a_key_none_is_sent(faults: FaultUpstream) -> None:
     headers = faults.ledger.attempts[0].headers
     assert "authorization" not in headers
     assert headers["user-agent"] == f"genkan/{__version__}"
+
+
+async def test_no_configured_header_is_shown_to_a_client_by_a_server_that_repeats_it() -> None:
+    headers = {"X-Account": f"Key {KEY}", "X-Project": "project-0123456789", "X-Team": "red"}
+    said = f"no project-0123456789 for red with Key {KEY}, {KEY}"
+    body = orjson.dumps({"error": {"message": said}})
+    async with (
+        byte_server(always(byte_answer(body, status="400 No"))) as server,
+        openai_upstream(server.url, headers=headers) as upstream,
+    ):
+        error = (await outcome_of(upstream, "m", chat())).error
+    assert error is not None
+    assert error.message == "no [key] for red with [key], [key]"
+
+
+async def test_more_than_a_mebibyte_before_the_first_word_fails_the_attempt() -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}],"x":"%b"}\n\n' % (b"x" * (64 << 10))
+    async with (
+        byte_server(always(byte_answer(event * 17, "content-type: text/event-stream\r\n"))) as server,
+        openai_upstream(server.url) as upstream,
+    ):
+        outcome = await outcome_of(upstream, "m", chat(stream=True))
+    assert type(outcome.error) is UpstreamBroken
+    assert "before its first word" in outcome.error.message
+    assert outcome.payloads == []
+
+
+async def test_a_mebibyte_before_the_first_word_is_held_and_passed_on() -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}],"x":"%b"}\n\n' % (b"x" * (60 << 10))
+    end = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
+    async with (
+        byte_server(always(byte_answer(event * 17 + end, "content-type: text/event-stream\r\n"))) as server,
+        openai_upstream(server.url) as upstream,
+    ):
+        outcome = await outcome_of(upstream, "m", chat(stream=True))
+    assert (outcome.text, outcome.error, len(outcome.payloads)) == ("a", None, 18)
+
+
+async def test_a_whole_answer_has_at_most_sixteen_mebibytes() -> None:
+    body = b'{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"x":"%b"}'
+    for size, error in ((16 << 20) - len(body) + 2, None), ((16 << 20) - len(body) + 3, UpstreamBroken):
+        async with (
+            byte_server(always(byte_answer(body % (b"x" * size)))) as server,
+            openai_upstream(server.url) as upstream,
+        ):
+            outcome = await outcome_of(upstream, "m", chat())
+        assert (type(outcome.error) if outcome.error else None) is error
 
 
 @pytest.mark.parametrize("given", [None, {"include_usage": False}, {"include_usage": True}, {"x": 1}], ids=str)
@@ -157,15 +215,67 @@ async def test_who_waits_is_served_when_a_place_becomes_free(faults: FaultUpstre
         assert before.ended_at_s <= after.began_at_s
 
 
-async def test_waiting_is_limited_like_the_first_token(faults: FaultUpstream) -> None:
-    timeouts = {"first_token_s": 0.1, "between_tokens_s": 60}
+@both_ways
+@pytest.mark.parametrize(("queue_s", "total_s"), [(0.1, 60), (60, 0.1)], ids=["queue_s", "no time left"])
+async def test_who_waited_too_long_for_a_place_goes_on_as_if_there_was_no_queue(
+    faults: FaultUpstream, stream: bool, queue_s: float, total_s: float
+) -> None:
+    connections = {"limit": 1, "queue_s": queue_s}
+    async with openai_upstream(faults.base_url, connections=connections) as upstream:
+        answer = await upstream.respond(chat(stream=True), "stalled-after-40", total_s=60)
+        began_s = time.monotonic()
+        error = (await outcome_of(upstream, "ok", chat(stream=stream), total_s=total_s)).error
+        assert 0.1 <= time.monotonic() - began_s < 0.1 + LATE_S
+        assert type(error) is UpstreamFull
+        assert upstream.bulkhead.waiting == 0
+        await answer.aclose()
+        assert (await outcome_of(upstream, "ok", chat(stream=stream))).text == TEXT
+    assert len(faults.ledger.attempts) == 2
+
+
+async def test_the_time_in_the_queue_is_not_the_first_tokens(faults: FaultUpstream) -> None:
+    timeouts = {"first_token_s": 0.2}
     async with openai_upstream(faults.base_url, connections={"limit": 1}, timeouts=timeouts) as upstream:
         answer = await upstream.respond(chat(stream=True), "stalled-after-40", total_s=60)
-        error = (await outcome_of(upstream, "ok", chat(stream=True))).error
-        assert isinstance(error, TimedOut)
-        assert error.phase == "first_token"
+        waiting = asyncio.create_task(outcome_of(upstream, "ok", chat(stream=True)))
+        asyncio.get_running_loop().call_later(0.3, lambda: asyncio.ensure_future(answer.aclose()))
+        outcome = await waiting
+    assert (outcome.text, outcome.error) == (TEXT, None)
+
+
+async def test_a_whole_answer_holds_neither_place_nor_connection_while_its_client_takes_its_time(
+    faults: FaultUpstream,
+) -> None:
+    async with openai_upstream(faults.base_url, connections={"limit": 1, "queue": 0}) as upstream:
+        answer = await upstream.respond(chat(), "ok", total_s=60)
+        assert (upstream.bulkhead.in_use, upstream.client.idle) == (0, 1)
+        assert (await outcome_of(upstream, "ok", chat())).text == TEXT
         await answer.aclose()
-    assert len(faults.ledger.attempts) == 1
+        assert upstream.bulkhead.in_use == 0
+    assert open_connections(faults) <= 1
+
+
+@both_ways
+async def test_a_filtered_answer_that_is_kept_leaves_its_place_to_the_next_of_the_chain(
+    faults: FaultUpstream, stream: bool
+) -> None:
+    async with openai_upstream(faults.base_url, connections={"limit": 1, "queue": 0}) as upstream:
+        answer, walk = await Fallback(SystemClock(), Told()).respond(
+            filter_chain(upstream, "content-filter-finish", "ok"), chat(stream=stream)
+        )
+        assert (walk.attempts, walk.fell_back_because) == (2, "content_filter")
+        assert TEXT.split()[0].encode() in b"".join(await taken(answer))
+    assert [attempt.model for attempt in faults.ledger.attempts] == ["content-filter-finish", "ok"]
+
+
+def filter_chain(upstream: OpenAiUpstream, *names: str) -> Chain:
+    """Deployments on one upstream, where a filtered answer leads to the next."""
+    deployments = [
+        Deployment(name, name, 1, None, upstream, Breaker(name, BreakerConfig(), MemoryCircuits()), UpstreamStanding())
+        for name in names
+    ]
+    config = RouteConfig(alias="r", chain=list(names), fallback_on=["error", "content_filter"])
+    return Chain(config, [[deployment] for deployment in deployments])
 
 
 async def test_twenty_stay_idle_by_default_and_a_hundred_run_at_once(

@@ -226,3 +226,22 @@ async def test_it_works_inside_another_timeout(loop: VirtualLoop) -> None:
         error = await timed_out(timer, "first_token", 10)
     assert (error.phase, loop.now_s) == ("first_token", 1015)
     timer.close()
+
+
+@virtual
+async def test_a_deadline_between_two_phases_is_told_once_and_the_next_does_not_begin(loop: VirtualLoop) -> None:
+    told: list[float] = []
+    timer = PhaseTimer("up", total_s=60, on_late=lambda: told.append(loop.time() - 1000))
+    with timer.phase("first_token", 10):
+        await asyncio.sleep(1)
+    await asyncio.sleep(58)
+    with timer.phase("between_tokens", 10):
+        pass
+    assert told == []
+    await asyncio.sleep(100)
+    assert told == [60]
+    with pytest.raises(TimedOut) as caught, timer.phase("between_tokens", 10):
+        told.append(-1)
+    assert (caught.value.phase, caught.value.limit_s) == ("total", 60)
+    assert told == [60]
+    timer.close()

@@ -1,5 +1,6 @@
 """What other servers' errors mean to us, in the words they really use."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from genkan.errors import (
     UpstreamError,
     UpstreamFailed,
+    UpstreamForbidden,
     UpstreamMisconfigured,
     UpstreamQuota,
     UpstreamRefused,
@@ -44,16 +46,20 @@ def openai(message: str = "no", kind: str = "invalid_request_error", **more: Any
         (400, UpstreamRefused, 400),
         (401, UpstreamUnauthorized, 502),
         (402, UpstreamQuota, 503),
-        (403, UpstreamUnauthorized, 502),
+        (403, UpstreamForbidden, 502),
         (404, UpstreamMisconfigured, 502),
         (405, UpstreamMisconfigured, 502),
         (408, UpstreamFailed, 504),
         (409, UpstreamRefused, 409),
+        (410, UpstreamMisconfigured, 502),
         (413, UpstreamRefused, 413),
         (415, UpstreamRefused, 415),
-        (418, UpstreamFailed, 502),
+        (418, UpstreamRefused, 418),
         (422, UpstreamRefused, 422),
+        (424, UpstreamRefused, 424),
+        (425, UpstreamFailed, 502),
         (429, UpstreamThrottled, 429),
+        (451, UpstreamRefused, 451),
         (500, UpstreamFailed, 502),
         (502, UpstreamFailed, 503),
         (503, UpstreamFailed, 503),
@@ -90,8 +96,57 @@ def test_what_is_spent_is_quota(status: int, body: Any) -> None:
 
 
 def test_a_wrong_key_in_geminis_words_is_a_wrong_key() -> None:
-    error = {"code": 400, "message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}
+    error = {"code": 400, "message": "API key not valid.", "details": [1, {"reason": "API_KEY_INVALID"}]}
     assert isinstance(meant(400, [{"error": error}]), UpstreamUnauthorized)
+
+
+@pytest.mark.parametrize(
+    "details", [None, {}, "API_KEY_INVALID", ["API_KEY_INVALID"], [{"reason": ["API_KEY_INVALID"]}]]
+)
+def test_geminis_words_count_in_their_place_only(details: Any) -> None:
+    error = {"code": 400, "message": "the value 'API_KEY_INVALID' is not one of these", "details": details}
+    assert refused(400, {"error": error}).message == error["message"]
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "insufficient balance",
+        "your credit balance is too low",
+        "You exceeded your current quota",
+        "API_KEY_INVALID",
+        "the model foo does not exist",
+        "Model Not Exist",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_a_client_wrote_and_a_server_repeats_says_nothing_of_the_server(status: int, quoted: str) -> None:
+    message = f"tool_choice: '{quoted}' is not a tool"
+    error = refused(status, openai(message))
+    assert (error.message, error.code) == (message, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, UpstreamThrottled), (403, UpstreamForbidden), (500, UpstreamFailed), (401, UpstreamUnauthorized)],
+)
+def test_words_far_behind_the_beginning_of_a_message_count_for_nothing(status: int, kind: type[UpstreamError]) -> None:
+    assert type(meant(status, openai("x" * 400 + " insufficient balance, the model does not exist"))) is kind
+
+
+def test_a_key_that_may_not_use_a_model_is_told_so_by_code_and_that_is_our_own_mistake() -> None:
+    error = meant(403, openai("Project `p` does not have access to model `m`", code="model_not_found"))
+    assert isinstance(error, UpstreamMisconfigured)
+
+
+@pytest.mark.parametrize("text", ["model ", "model x", "the model: name ", "retry in 1", "\n"])
+@pytest.mark.parametrize("size", [64 << 10, 1 << 20])
+def test_a_long_message_costs_no_time(text: str, size: int) -> None:
+    body = orjson.dumps(openai(text * (size // len(text))))
+    began_s = time.perf_counter()
+    for status in (400, 429):
+        meant(status, body)
+    assert time.perf_counter() - began_s < 0.1
 
 
 @pytest.mark.parametrize(
@@ -166,6 +221,14 @@ def test_our_key_is_nowhere_in_what_is_passed_on(field: str, before: str) -> Non
     assert KEY not in shown
     assert KEY[:6] not in shown
     assert len(error.message) <= 2000
+
+
+def test_every_secret_is_taken_out_wherever_it_stands() -> None:
+    secrets = ("project-0123456789", KEY)
+    body = orjson.dumps(openai(f"{secrets[0]} with {KEY}, {KEY}", code=secrets[0], param=KEY))
+    error = refusal(400, {}, body, upstream="up", secrets=secrets, now_unix_s=0)
+    assert isinstance(error, UpstreamRefused)
+    assert (error.message, error.code, error.param) == ("[key] with [key], [key]", "[key]", "[key]")
 
 
 def test_without_a_key_nothing_is_taken_out() -> None:

@@ -120,9 +120,11 @@ def test_text_after_the_end_of_its_answer_is_malformed(late: dict[str, Any]) -> 
         follower.take([payload(piece(late))])
 
 
-def test_repeated_ends_and_empty_pieces_after_the_end_are_dropped() -> None:
+def test_repeated_ends_are_dropped_and_empty_pieces_after_the_end_are_not() -> None:
+    # Azure's filter says what it found in pieces of their own, after the end.
+    found = payload({**piece(NO_DELTA), "content_filter_results": {"hate": {"filtered": False}}})
     follower = stream(choices=2)
-    assert follower.take([SAID, END, END, ROLE]) == [SAID, END]
+    assert follower.take([SAID, END, END, found, ROLE]) == [SAID, END, found, ROLE]
     both = payload(piece(NO_DELTA, reason="stop"), piece({"content": "b"}, index=1))
     assert follower.take([both]) == [both]
 
@@ -184,6 +186,24 @@ def test_an_error_object_is_raised_with_what_stands_in_it(error: Any) -> None:
     with pytest.raises(ErrorInAnswer) as caught:
         stream().take([SAID, orjson.dumps({"error": error})])
     assert caught.value.error == error
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (piece(NO_DELTA, reason="error"), "error"),
+        ({**piece(NO_DELTA, reason="error"), "error": {"code": 502}}, {"code": 502}),
+        ({**piece({"content": "a"}), "error": {"code": 502}}, {"code": 502}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("choices", [1, 2])
+def test_a_choice_that_ends_in_an_error_is_no_answer(choice: dict[str, Any], said: Any, choices: int) -> None:
+    follower = stream(choices=choices)
+    with pytest.raises(ErrorInAnswer) as caught:
+        follower.take([SAID, payload(choice)])
+    assert caught.value.error == said
+    assert not follower.complete
 
 
 def test_an_error_that_is_null_is_none() -> None:
@@ -267,6 +287,9 @@ def test_usage_that_is_no_object_is_none(usage: Any) -> None:
         b'{"choices":[{"index":7,"message":{}}]}',
         b'{"choices":[{"index":"0","message":{}}]}',
         b'{"choices":[{"index":0,"message":{"content":"\xff"}}]}',
+        b'{"choices":[{"index":0,"message":{"content":"a"}}]}',
+        b'{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":null}]}',
+        b'{"choices":[{"text":"a","finish_reason":""}]}',
         b'{"status":"ok"}',
     ],
 )
@@ -275,10 +298,21 @@ def test_what_is_no_whole_answer_is_malformed(body: bytes) -> None:
         WholeAnswer(body)
 
 
-def test_an_error_instead_of_a_whole_answer_is_raised() -> None:
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"error": {"code": 502}}, {"code": 502}),
+        ({**PLAIN.whole(), "error": {"code": 502}}, {"code": 502}),
+        (PLAIN.whole(finish_reason="error"), "error"),
+        ({"choices": [{"message": {}, "finish_reason": "stop", "error": {"code": 502}}]}, {"code": 502}),
+        ({"choices": [{"text": "a", "finish_reason": "error", "error": {"code": 502}}]}, {"code": 502}),
+    ],
+    ids=["alone", "beside choices", "finish_reason", "in a choice", "both"],
+)
+def test_an_error_in_a_whole_answer_is_raised(body: dict[str, Any], error: Any) -> None:
     with pytest.raises(ErrorInAnswer) as caught:
-        WholeAnswer(b'{"error":{"code":502}}')
-    assert caught.value.error == {"code": 502}
+        WholeAnswer(orjson.dumps(body))
+    assert caught.value.error == error
 
 
 # --- A whole answer as a stream ---
@@ -314,6 +348,13 @@ def test_tool_calls_get_the_indexes_that_chunks_have() -> None:
     (chunk,) = WholeAnswer(body).as_chunks(show_usage=True)
     (choice,) = orjson.loads(chunk)["choices"]
     assert choice["delta"] == {"tool_calls": [{"index": 0, **calls[0]}, {"index": 1, **calls[1]}]}
+
+
+def test_an_answer_that_is_nested_too_deeply_to_be_written_is_malformed() -> None:
+    deep = b'{"choices":[{"message":{"x":%b%b},"finish_reason":"stop"}]}' % (b"[" * 300, b"]" * 300)
+    whole = WholeAnswer(deep)
+    with pytest.raises(MalformedAnswer, match="nested"):
+        whole.as_chunks(show_usage=True)
 
 
 @pytest.mark.parametrize(
