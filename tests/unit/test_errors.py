@@ -32,7 +32,7 @@ REQUEST_ERRORS = [value for value in CLASSES.values() if issubclass(value, Reque
 def drawn() -> dict[str, tuple[str, int | None]]:
     """Each class in the module's docstring: the one it hangs from, and its status if one is drawn."""
     tree = inspect.getdoc(errors) or ""
-    lines = tree[tree.index("GenkanError") : tree.index("\n\n`api/")].splitlines()
+    lines = tree[tree.index("GenkanError") : tree.index("\n\n`")].splitlines()
     found: dict[str, tuple[str, int | None]] = {}
     last_at: dict[int, str] = {-1: "Exception"}
     for line in lines:
