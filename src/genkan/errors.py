@@ -211,18 +211,16 @@ class TimedOut(UpstreamError):
 
 
 class UpstreamFull(UpstreamError):
-    """As many requests as may wait for the upstream do."""
+    """The upstream has no place for the request: as many as may wait do, or none came free in time (no ``queue``)."""
 
     status = 503
     type = "service_unavailable_error"
     code = "server_is_overloaded"
     retry_after_s = 1.0
 
-    def __init__(self, *, upstream: str, limit: int, queue: int) -> None:
-        super().__init__(
-            f"The model is busy: {limit} requests are in flight and {queue} wait, which is the limit.",
-            upstream=upstream,
-        )
+    def __init__(self, *, upstream: str, limit: int, queue: int | None) -> None:
+        waiting = "no place came free" if queue is None else f"{queue} wait, which is the limit"
+        super().__init__(f"The model is busy: {limit} requests are in flight and {waiting}.", upstream=upstream)
 
 
 class UpstreamBroken(UpstreamError):

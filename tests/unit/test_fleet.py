@@ -183,7 +183,7 @@ def test_probes_that_fail_in_a_row_keep_requests_away_and_one_that_does_not_brin
         (answering(b'{"data": []}'), 1, True),
         (answering(b"", "503 Busy"), 1, False),
         (answering(b"", "401 No"), 3, False),
-        (answering(b"", "403 No"), 3, False),
+        (answering(b"", "403 No"), 3, True),
     ],
     ids=["well", "down", "refuses the key", "forbids the list"],
 )

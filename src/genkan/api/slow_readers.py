@@ -59,11 +59,13 @@ class SlowReaders:
                 del self._watched[transport]
 
     def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.look(loop.time())
-        if self._watched:
-            loop.call_later(LOOK_EVERY_S, self._look_again, loop)
-        else:
-            self._loop = None
+        try:
+            self.look(loop.time())
+        finally:
+            if self._watched:
+                loop.call_later(LOOK_EVERY_S, self._look_again, loop)
+            else:
+                self._loop = None
 
 
 class _Watched:

@@ -1,15 +1,16 @@
 """One request's way along a chain, up to the first deployment that answers.
 
 1. Each deployment is asked once, in order, but for those that are being left alone.
-2. Nobody answered: those that only a breaker or health probes advised against are asked after all, one request at a
-   time each. A guess must not be the reason why a healthy deployment is not asked.
+2. Nobody answered: those that only a breaker or health probes advised against are asked after all; while a breaker is
+   open that is one request at a time, or one a second while it takes long. A guess must not be the reason why a healthy
+   deployment is not asked.
 3. Still nobody: a deployment whose failure may be over in a moment is asked again, after a wait with full jitter, or
    as long as it said itself, within the route's retry budget.
 
 All of it has one deadline. What each error means stands in `rules.py`. An error that says the request is wrong goes to
-the client at once, unless another deployment failed before, is being left alone, or gave an answer that a filter
-emptied: then it may only mean that this one cannot do what the other could, and the client gets what the other gave, or
-is told to come back.
+the client at once, but for two cases in which it may only mean that this deployment cannot do what another could: one
+failed before, or gave an answer that a filter emptied, and the client gets what that one gave; or an option is not
+supported here while another deployment is being left alone, and the client is told to come back.
 
 After the first piece of an answer has been given to the client there is no way back: what fails then is told in the
 stream.
@@ -19,7 +20,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from genkan.clock import Clock
-from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError, UpstreamFailed, UpstreamThrottled
+from genkan.errors import (
+    NoUpstream,
+    RequestError,
+    TimedOut,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamThrottled,
+)
 from genkan.gateway.breaker import FORCED_EVERY_S, Attempt
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
@@ -29,9 +38,12 @@ from genkan.gateway.rules import Verdict, verdict
 from genkan.gateway.standing import PARKED_S
 from genkan.gateway.underway import Underway, outcome_of
 from genkan.upstream.base import Answer
+from genkan.wire.answers import MAX_HELD_BYTES
 from genkan.wire.chat import GenerationRequest
 
 Sleep = Callable[[float], Awaitable[None]]
+#: What servers say of an option that is right elsewhere.
+_UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 _LATER_S = 5.0  # where nobody said when to come back
 
 
@@ -122,7 +134,7 @@ class Walk:
             return None
         now_s = self._clock.monotonic()
         if (left_s := self._deadline_s - now_s) <= 0:
-            self._is_late = True
+            self._is_late = deployment.standing.parked_by(now_s) is None
             return None
         attempt = begin(now_s)
         if attempt is None:
@@ -189,8 +201,13 @@ class Walk:
         self._reasons.append(outcome_of(error, meaning))
         is_request = meaning.reason == "request" or meaning.reason not in self._chain.config.fallback_on
         others_failed = any(one.reason == "error" for _, _, one in self._failures[:-1])
-        if is_request and not (others_failed or self._passed_over or self._filtered):
+        another_could = error.code in _UNSUPPORTED and self._somebody_rests(now_s)
+        if is_request and not (others_failed or another_could or self._filtered):
             raise error
+
+    def _somebody_rests(self, now_s: float) -> bool:
+        """Whether one was passed over that may be asked in a while; who is parked for its key may not."""
+        return any(one.standing.parked_by(now_s) is None for one in self._passed_over)
 
     def _take_filtered(self) -> Answer | None:
         if self._filtered is None:
@@ -232,7 +249,7 @@ class Walk:
         now_s = self._clock.monotonic()
         candidates = [error for _, error, meaning in self._failures if meaning.reason == "error" and not meaning.parks]
         candidates += [error for _, error, _ in reversed(self._failures)]
-        resting = any(one.standing.parked_by(now_s) is None for one in self._passed_over)
+        resting = self._somebody_rests(now_s)
         if self._is_late:
             error: RequestError = TimedOut(upstream="", phase="total", limit_s=self._chain.config.total_s)
         elif candidates and not (resting and all(meaning.reason == "request" for _, _, meaning in self._failures)):
@@ -259,10 +276,16 @@ class Walk:
 
 
 async def _read_out(answer: Answer) -> Answer:
-    """``answer`` with all of a stream that is as good as over. Raises UpstreamError."""
+    """``answer`` with all of a stream whose choices are over. Raises UpstreamError, also for more than is held."""
     if answer.batches is None:
         return answer
-    rest = [batch async for batch in answer.batches]
+    rest: list[list[bytes]] = []
+    size = 0
+    async for batch in answer.batches:
+        rest.append(batch)
+        size += sum(map(len, batch))
+        if size > 2 * MAX_HELD_BYTES:
+            raise UpstreamBroken("The model's answer goes on after its end.", upstream="")
     whole = Answer(batches=_again(rest))
     whole.usage, whole.filtered = answer.usage, True
     return whole

@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Final
 
@@ -41,8 +42,10 @@ class LineWriter:
         with self._lock:
             if self._thread is None:
                 self._closing.clear()
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="log", daemon=True)
+                with suppress(RuntimeError):  # no thread to be had now; the next line tries again
+                    thread.start()
+                    self._thread = thread
 
     def add(self, line: bytes) -> None:
         """Have ``line``, which ends in a line break, written soon."""

@@ -16,7 +16,9 @@ class AnswerEvents:
 
     def __init__(self, upstream: str, response: Response, request: GenerationRequest) -> None:
         prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
-        self.follower = AnswerStream(choices=request.sampling.n * prompts, show_usage=request.include_usage)
+        self.follower = AnswerStream(
+            choices=request.sampling.n * prompts, show_usage=request.include_usage, at_least=prompts
+        )
         self.ended = False
         self._upstream = upstream
         self._response = response

@@ -10,7 +10,14 @@ import aiohttp
 
 from genkan.config import Config, OpenAiUpstreamConfig, UpstreamConfig
 from genkan.engine.load.source import locate
-from genkan.errors import ConnectFailed, ModelFileError, TimedOut, UpstreamError, UpstreamUnauthorized
+from genkan.errors import (
+    ConnectFailed,
+    ModelFileError,
+    TimedOut,
+    UpstreamError,
+    UpstreamForbidden,
+    UpstreamUnauthorized,
+)
 from genkan.upstream.credentials import Credential, find_key
 from genkan.upstream.model_list import is_listed, list_models, question_session
 
@@ -32,7 +39,7 @@ class Finding:
 async def check(config: Config, environ: Mapping[str, str], *, offline: bool = False) -> list[Finding]:
     """What is to be said of each upstream, in the configuration's order; at least one finding each.
 
-    A key that is not set is a warning, as its deployments are passed over; a name that has no other is an error.
+    A key that is not set is a warning, as its deployments are passed over; a route that has no other is an error.
     Keys are taken from ``environ``. All upstreams are asked at once, and each has its own ``health.timeout_s``; with
     ``offline`` none is asked. Raises nothing that an upstream, a key or a model file can cause.
     """
@@ -49,13 +56,15 @@ def _is_unset(upstream: UpstreamConfig, environ: Mapping[str, str]) -> bool:
 
 
 def _unserved(config: Config, environ: Mapping[str, str]) -> list[Finding]:
-    """What clients may name, or the models where there are no routes, and nobody serves for want of keys."""
+    """Routes, and models that stand in none, that nobody serves for want of keys."""
     unset = {upstream.name for upstream in config.upstreams if _is_unset(upstream, environ)}
     places = {model.name: {place.upstream for place in model.places} for model in config.models}
-    chains = {route.alias: set().union(*(places[name] for name in route.chain)) for route in config.routes}
+    named = {name for route in config.routes for name in route.chain}
+    chains = {route.alias: {upstream for name in route.chain for upstream in places[name]} for route in config.routes}
+    chains |= {name: upstreams for name, upstreams in places.items() if name not in named}
     return [
         Finding(name, "error", "all of its deployments are passed over, as no key of theirs is set")
-        for name, upstreams in (chains or places).items()
+        for name, upstreams in chains.items()
         if upstreams <= unset
     ]
 
@@ -145,7 +154,7 @@ def _unknown_one(upstream: str, name: str, models: frozenset[str]) -> Finding:
 
 
 def _explained(error: UpstreamError, upstream: OpenAiUpstreamConfig, credential: Credential) -> str:
-    if isinstance(error, UpstreamUnauthorized):
+    if isinstance(error, UpstreamUnauthorized | UpstreamForbidden):
         if credential.value is None:
             return f"it asks for a key ({error.message}): name the variable that holds it in api_key_env"
         return f"{error.message}: {upstream.api_key_env} holds no key that is valid there"

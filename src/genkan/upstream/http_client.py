@@ -301,6 +301,7 @@ class HttpClient:
         self._is_closed = False
         self._no_race_until_s = 0.0
         self._trial: asyncio.Future[None] | None = None  # a request that is being sent again
+        self._trial_began_s = 0.0
 
     @property
     def connections(self) -> int:
@@ -339,19 +340,22 @@ class HttpClient:
 
     async def _sent_again(self, request: bytes) -> Response:
         """Of several at once, one goes first, and the others wait until it has failed or has not for ``_RACE_S``."""
-        if self._trial is not None:
-            await asyncio.wait((self._trial,), timeout=_RACE_S)
+        while (trial := self._trial) is not None:
+            left_s = self._trial_began_s + _RACE_S - time.monotonic()
+            if left_s <= 0 or not (await asyncio.wait((trial,), timeout=left_s))[0]:
+                break
             if time.monotonic() < self._no_race_until_s:
                 raise Disconnected("the connection ended before the response did")
+        if self._trial is not None:
             return await self._exchange(await self._connected(), request)
-        self._trial = trial = asyncio.get_running_loop().create_future()
+        self._trial, self._trial_began_s = asyncio.get_running_loop().create_future(), time.monotonic()
         try:
             return await self._exchange(await self._connected(), request)
         except Disconnected:
             self._no_race_until_s = time.monotonic() + _NO_RACE_S
             raise
         finally:
-            self._trial = None
+            trial, self._trial = self._trial, None
             trial.set_result(None)
 
     async def _exchange(self, connection: _Connection, request: bytes) -> Response:

@@ -185,7 +185,8 @@ class HttpUpstream(ABC):
             held_bytes += sum(map(len, batch))
         answer = Answer()
         answer.batches = self._batches(answer, held, events, call)
-        answer.usage, answer.filtered = events.follower.usage, events.follower.filtered
+        answer.usage = events.follower.usage
+        answer.filtered = events.follower.filtered and events.follower.complete
         return answer
 
     async def _batches(
@@ -250,8 +251,12 @@ class _Call:
         try:
             with self.timer.phase("total", self._upstream.queue_s):
                 await bulkhead.acquire()
-        except (Full, TimedOut):
+        except Full:
             raise UpstreamFull(upstream=self._upstream.name, limit=bulkhead.limit, queue=bulkhead.queue) from None
+        except TimedOut as late:
+            if late.limit_s < self._upstream.queue_s:
+                raise  # it was the request's own time that ended
+            raise UpstreamFull(upstream=self._upstream.name, limit=bulkhead.limit, queue=None) from None
         self._entered = True
 
     async def aclose(self) -> None:

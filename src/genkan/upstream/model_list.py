@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from genkan.config import OpenAiUpstreamConfig
-from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamUnauthorized
+from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamForbidden, UpstreamUnauthorized
 from genkan.upstream.credentials import Credential
 
 _MAX_BODY_BYTES = 8 << 20
@@ -64,8 +64,9 @@ async def models_answer(
 ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
     """``GET {base_url}/models``: the answer, whatever its status, but for one that refuses the key.
 
-    Raises ConnectFailed, UpstreamUnauthorized, UpstreamBroken for what is not HTTP or breaks off, and TimedOut when the
-    connection takes longer than ``timeouts.connect_s``, or all of it, the block included, than ``health.timeout_s``.
+    Raises ConnectFailed, UpstreamUnauthorized, UpstreamForbidden (for a 403), UpstreamBroken for what is not HTTP or
+    breaks off, and TimedOut when the connection takes longer than ``timeouts.connect_s``, or all of it, the block
+    included, than ``health.timeout_s``.
     """
     connect_s, limit_s = upstream.timeouts.connect_s, upstream.health.timeout_s
     headers = {**upstream.headers, "accept": "application/json", "accept-encoding": "identity"}
@@ -81,6 +82,8 @@ async def models_answer(
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_s),
             ) as response,
         ):
+            if response.status == 403:
+                raise UpstreamForbidden("the key is refused with status 403", upstream=upstream.name)
             if await _refuses_key(response):
                 raise UpstreamUnauthorized(f"the key is refused with status {response.status}", upstream=upstream.name)
             yield response
@@ -110,7 +113,7 @@ def _why(error: aiohttp.ClientConnectorError) -> str:
 
 
 async def _refuses_key(response: aiohttp.ClientResponse) -> bool:
-    if response.status in (401, 403):
+    if response.status == 401:
         return True
     # Google says it with a 400.
     return response.status == 400 and b"API_KEY_INVALID" in await _read(response, _MAX_ERROR_BYTES)

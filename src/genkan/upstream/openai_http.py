@@ -37,7 +37,8 @@ class OpenAiUpstream(HttpUpstream):
         self._path = url.path
         self._config = config
         secrets = [key] if key else []
-        secrets += [value for value in config.headers.values() if len(value) >= _SECRET_CHARS]
+        words = [word for value in config.headers.values() for word in (value, *value.split())]
+        secrets += [word for word in words if len(word) >= _SECRET_CHARS]
         self._secrets = tuple(sorted(secrets, key=len, reverse=True))  # one may be a part of another
         self._clock = clock
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 import aiohttp
 
 from genkan.config import OpenAiUpstreamConfig
-from genkan.errors import UpstreamError, UpstreamUnauthorized
+from genkan.errors import UpstreamError, UpstreamForbidden, UpstreamUnauthorized
 from genkan.upstream.credentials import Credential
 from genkan.upstream.model_list import models_answer, question_session
 
@@ -20,7 +20,7 @@ _log = logging.getLogger("genkan.upstream")
 class ProbeResult(StrEnum):
     """What one probe found."""
 
-    HEALTHY = "healthy"  # it answered: below 500, and not about the key
+    HEALTHY = "healthy"  # it answered: below 500, and did not refuse the key with 401
     REFUSED_CREDENTIAL = "refused_credential"
     DOWN = "down"  # no connection, no answer in time, an answer that is not HTTP, or one of its own failures
 
@@ -80,6 +80,8 @@ async def probe(session: aiohttp.ClientSession, upstream: OpenAiUpstreamConfig, 
     try:
         async with models_answer(session, upstream, key) as response:
             return ProbeResult.HEALTHY if response.status < 500 else ProbeResult.DOWN
+    except UpstreamForbidden:
+        return ProbeResult.HEALTHY  # some keys may generate and not list models
     except UpstreamUnauthorized:
         return ProbeResult.REFUSED_CREDENTIAL
     except UpstreamError:

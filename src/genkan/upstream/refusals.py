@@ -26,8 +26,9 @@ Secrets = tuple[str, ...]  # our key there, and the values of configured headers
 CONTEXT_TOO_LONG = "context_length_exceeded"
 CONTENT_FILTER = "content_filter"
 
-#: Statuses below 500 with which a server finds fault with itself or with the moment, not with the request.
-_NOT_THE_REQUEST = frozenset({408, 425})
+#: Statuses with which a server finds fault with the request. Others below 500 are of the way there (407, 421, 431), of
+#: the moment (408, 425), or what some servers say of themselves (TGI's 424, Google's 499).
+_OUR_REQUEST = frozenset({400, 406, 409, 411, 412, 413, 414, 415, 416, 417, 418, 422})
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted", "quota_exceeded"}
 )
@@ -55,7 +56,7 @@ _SPENT_BEGINNINGS = ("your credit balance is too low", "insufficient balance")  
 _GEMINI_KEY_REFUSED = "API_KEY_INVALID"
 #: Servers repeat what clients sent in their messages, so what a message says counts where a status stands behind it, or
 #: at its beginning.
-_MONEY = (402, 403, 429)
+_MONEY = (402, 429)
 _BEGINNING_CHARS = 400
 _MAX_TEXT_CHARS = 2000
 
@@ -94,17 +95,17 @@ def _meaning(
     )
     if is_spent or code in _QUOTA_CODES or status == 402:
         return UpstreamQuota("What may be spent at the model's server is spent.", upstream=upstream)
-    if status in (404, 405, 410) or 300 <= status < 400 or code in _NO_MODEL_CODES or _NO_MODEL.match(lowered):
+    if status in (404, 405, 410) or 300 <= status < 400 or _is_no_model(status, code, lowered):
         return UpstreamMisconfigured(
             f"The model's server has no such model or path (status {status}).", upstream=upstream
         )
     if status == 401:
         return UpstreamUnauthorized("The model's server does not accept this gateway's key.", upstream=upstream)
-    if status == 403:
+    if status in (403, 451):
         return UpstreamForbidden("The model's server does not let this gateway's key do that.", upstream=upstream)
     if status == 429:
         return UpstreamThrottled(upstream=upstream, retry_after_s=after_s)
-    if not 400 <= status < 500 or status in _NOT_THE_REQUEST:
+    if status not in _OUR_REQUEST:
         return UpstreamFailed(upstream=upstream, status_there=status, retry_after_s=after_s)
     if code in _CONTEXT_CODES or any(phrase in lowered for phrase in _CONTEXT_PHRASES):
         code = CONTEXT_TOO_LONG
@@ -138,6 +139,10 @@ def relayed(status: int, body: bytes, retry_after_s: float | None, *, upstream: 
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _is_no_model(status: int, code: str | None, lowered: str) -> bool:
+    return status < 500 and (code in _NO_MODEL_CODES or _NO_MODEL.match(lowered) is not None)
 
 
 def _says_gemini_refuses_the_key(error: dict[str, Any]) -> bool:

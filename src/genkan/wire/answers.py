@@ -41,12 +41,26 @@ class ErrorInAnswer(GenkanError):
 class AnswerStream:
     """Follows the chunks of one stream."""
 
-    __slots__ = ("_begun", "_choices", "_finished", "_show_usage", "failure", "filtered", "started", "usage")
+    __slots__ = (
+        "_at_least",
+        "_begun",
+        "_choices",
+        "_finished",
+        "_show_usage",
+        "failure",
+        "filtered",
+        "started",
+        "usage",
+    )
 
-    def __init__(self, *, choices: int, show_usage: bool) -> None:
-        """``choices`` is how many answers were asked for. Without ``show_usage`` the client did not ask for usage."""
+    def __init__(self, *, choices: int, show_usage: bool, at_least: int = 1) -> None:
+        """``choices`` is how many were asked for, of which ``at_least`` may not be missing.
+
+        Without ``show_usage`` the client did not ask for usage.
+        """
         self._choices = choices
         self._show_usage = show_usage
+        self._at_least = at_least
         self._begun = {0}
         self._finished: set[int] = set()
         self.started = False
@@ -62,7 +76,7 @@ class AnswerStream:
     @property
     def complete_when_done(self) -> bool:
         """Whether it is complete if the upstream says that this is all: some give one choice, whatever is asked for."""
-        return self._begun <= self._finished
+        return self._begun <= self._finished and len(self._finished) >= self._at_least
 
     def take(self, payloads: list[bytes]) -> list[bytes]:
         """The payloads to pass on, of those that came. Raises MalformedAnswer or ErrorInAnswer.
@@ -169,8 +183,6 @@ class WholeAnswer:
             reason = choice.get("finish_reason")
             if reason == "error" or choice.get("error"):
                 raise ErrorInAnswer(choice.get("error") or reason)
-            if not reason:
-                raise MalformedAnswer("a choice of a whole answer has a finish_reason")
             self.filtered = self.filtered or reason == "content_filter"
         usage = self.object.get("usage")
         self.usage: dict[str, Any] | None = usage if type(usage) is dict else None

@@ -20,7 +20,7 @@ from scripted_upstreams import (
     unreachable,
 )
 
-from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError, UpstreamFailed
+from genkan.errors import NoUpstream, RequestError, TimedOut, UpstreamError, UpstreamFailed, UpstreamUnauthorized
 
 pytestmark = pytest.mark.anyio
 
@@ -297,19 +297,21 @@ async def test_when_nobody_may_be_asked_the_client_is_told_when_a_forced_attempt
     assert caught.value.retry_after_s == 1.0
 
 
-async def test_a_fault_that_a_substitute_finds_is_not_final_while_a_breaker_is_open() -> None:
+async def test_an_option_that_a_substitute_does_not_know_is_not_final_while_a_breaker_is_open() -> None:
     rig = Rig()
     rig.add("a")
-    rig.add("b", refused("no_such_option"))
+    rig.add("b", refused("unsupported_parameter"))
     rig.places["a"].open_breaker(rig.clock.now_s)
     assert await rig.answered_by() == "a"
     assert rig.asked == {"a": 1, "b": 1}
 
 
-async def test_a_fault_that_a_substitute_finds_while_a_forced_attempt_is_under_way_means_to_come_back() -> None:
+async def test_an_option_that_a_substitute_does_not_know_while_a_forced_attempt_is_under_way_means_to_come_back() -> (
+    None
+):
     rig = Rig()
     place = rig.add("a")
-    rig.add("b", refused("no_such_option"))
+    rig.add("b", refused("unsupported_parameter"))
     place.open_breaker(rig.clock.now_s)
     assert place.deployment.begin_as_last(rig.clock.now_s) is not None
     with pytest.raises(NoUpstream) as caught:
@@ -317,10 +319,10 @@ async def test_a_fault_that_a_substitute_finds_while_a_forced_attempt_is_under_w
     assert (caught.value.retry_after_s, caught.value.should_retry, caught.value.attempts) == (1.0, None, 1)
 
 
-async def test_a_fault_that_a_substitute_finds_while_another_cools_means_to_come_back() -> None:
+async def test_an_option_that_a_substitute_does_not_know_while_another_cools_means_to_come_back() -> None:
     rig = Rig(retry=no_retries())
     rig.add("a", throttled(20.0), ANSWERS)
-    rig.add("b", ANSWERS, refused("no_such_option"))
+    rig.add("b", ANSWERS, refused("unsupported_parameter"))
     assert await rig.answered_by() == "b"
     rig.clock.now_s += 8.0
     error = await error_of(rig)
@@ -333,11 +335,31 @@ async def test_a_fault_that_a_substitute_finds_while_another_cools_means_to_come
 async def test_a_fault_that_a_substitute_finds_stands_while_another_is_parked() -> None:
     rig = Rig()
     rig.add("a", unauthorized)
-    rig.add("b", ANSWERS, refused("no_such_option"))
+    rig.add("b", ANSWERS, refused("unsupported_parameter"))
     assert await rig.answered_by() == "b"
     error = await error_of(rig)
-    assert (error.status, error.code, error.should_retry) == (400, "no_such_option", False)
+    assert (error.status, error.code) == (400, "unsupported_parameter")
     assert rig.asked == {"a": 1, "b": 2}
+
+
+async def test_a_fault_that_a_substitute_finds_is_the_clients_whoever_is_being_left_alone() -> None:
+    rig = Rig()
+    rig.add("a")
+    rig.add("b", *[refused("invalid_value")] * 60)
+    rig.add("c")
+    rig.places["a"].open_breaker(rig.clock.now_s)
+    for _ in range(60):
+        error = await error_of(rig)
+        assert (error.status, error.code) == (400, "invalid_value")
+    assert rig.asked == {"a": 0, "b": 60, "c": 0}
+
+
+async def test_a_late_request_gets_the_fault_that_was_found_when_who_is_left_is_parked() -> None:
+    rig = Rig(total_s=10.0)
+    rig.add("b", Turn(refused("unsupported_parameter"), takes_s=10.0))
+    rig.add("a", unauthorized)
+    rig.places["a"].deployment.standing.park(UpstreamUnauthorized("no key", upstream="a"), rig.clock.now_s + 1000)
+    assert (await error_of(rig)).status == 400
 
 
 # What the client is told when all failed

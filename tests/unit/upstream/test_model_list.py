@@ -8,7 +8,7 @@ import pytest
 from model_servers import Handler, answering, hanging_up, having, listed, model_server, silent
 
 from genkan.config import HealthConfig, OpenAiUpstreamConfig, Timeouts
-from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamUnauthorized
+from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamForbidden, UpstreamUnauthorized
 from genkan.upstream.credentials import Credential
 from genkan.upstream.model_list import is_listed, list_models, question_session
 
@@ -72,7 +72,6 @@ async def test_a_server_without_the_path_does_not_tell(status: str) -> None:
     ("handler", "status"),
     [
         (answering(b"", "401 Unauthorized"), 401),
-        (answering(b"", "403 Forbidden"), 403),
         (answering(b'[{"error":{"details":[{"reason":"API_KEY_INVALID"}]}}]', "400 Bad Request"), 400),
     ],
 )
@@ -80,6 +79,11 @@ async def test_a_refused_key_is_told_with_its_status(handler: Handler, status: i
     with pytest.raises(UpstreamUnauthorized, match=f"refused with status {status}") as caught:
         await models_of(handler)
     assert caught.value.upstream == "up"
+
+
+async def test_a_key_that_may_not_list_models_may_do_other_things() -> None:
+    with pytest.raises(UpstreamForbidden, match="refused with status 403"):
+        await models_of(answering(b"", "403 Forbidden"))
 
 
 BIG = b'{"data":[{"id":"' + b"x" * (8 << 20) + b'"}]}'

@@ -65,7 +65,7 @@ def upstream(
         (answering(b"slow down", "429 Too Many Requests"), 5, ProbeResult.HEALTHY),
         (answering(b"", "302 Found", "location: https://elsewhere.example\r\n"), 5, ProbeResult.HEALTHY),
         (answering(b"no", "401 Unauthorized"), 5, ProbeResult.REFUSED_CREDENTIAL),
-        (answering(b"no", "403 Forbidden"), 5, ProbeResult.REFUSED_CREDENTIAL),
+        (answering(b"no", "403 Forbidden"), 5, ProbeResult.HEALTHY),
         (answering(b'[{"reason": "API_KEY_INVALID"}]', "400 Bad Request"), 5, ProbeResult.REFUSED_CREDENTIAL),
         (answering(b"oops", "500 Oops"), 5, ProbeResult.DOWN),
         (answering(b"busy", "503 Busy"), 5, ProbeResult.DOWN),

@@ -287,9 +287,6 @@ def test_usage_that_is_no_object_is_none(usage: Any) -> None:
         b'{"choices":[{"index":7,"message":{}}]}',
         b'{"choices":[{"index":"0","message":{}}]}',
         b'{"choices":[{"index":0,"message":{"content":"\xff"}}]}',
-        b'{"choices":[{"index":0,"message":{"content":"a"}}]}',
-        b'{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":null}]}',
-        b'{"choices":[{"text":"a","finish_reason":""}]}',
         b'{"status":"ok"}',
     ],
 )
@@ -373,3 +370,13 @@ def test_an_upstream_that_says_it_is_done_needs_an_end_for_each_choice_that_bega
     follower = stream(choices=2)
     follower.take(payloads)
     assert follower.complete_when_done is complete
+
+
+def test_a_whole_answer_needs_no_reason_for_its_end_as_its_end_is_there() -> None:
+    assert not WholeAnswer(b'{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":null}]}').filtered
+
+
+def test_each_prompt_needs_its_answer_even_when_the_upstream_says_it_is_done() -> None:
+    follower = AnswerStream(choices=3, show_usage=False, at_least=3)
+    follower.take([SAID, END])
+    assert not follower.complete_when_done
