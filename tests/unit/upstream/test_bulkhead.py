@@ -183,7 +183,7 @@ async def play(limit: int, queue: int, actions: list[tuple[str, int]]) -> None:
     crowd = Crowd(bulkhead)
     for action, which in actions:
         crowd.act(action, which)
-        if action == "turn":
+        if action in ("ask", "turn"):  # who asks has come once its task has run
             await turns(1)
         elif action == "turns":
             await turns()
