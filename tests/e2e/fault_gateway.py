@@ -22,6 +22,10 @@ KEY = "sk-genkan-e2e-4f9c2d7b81a05e63"
 BACKUP_MODEL = "ok"
 #: Faults after which the whole upstream is left alone, and not only the model that showed them.
 PARKING = frozenset({"quota", "insufficient-balance", "unauthorized", "forbidden", "unauthorized-gemini"})
+#: Whose dead idle connections are forgiven, unless the server just fell over another request.
+ON_REUSE = frozenset({"closes-on-reuse", "resets-on-reuse"})
+#: Faults that get an upstream, and connections, of their own: what other cases met must change nothing for them.
+SECLUDED = PARKING | ON_REUSE
 #: Which always fail, and count as failures of the upstream.
 FAILING = ("503-for-ever", "500-for-ever", "reset-before-headers")
 #: With routes for the tests of what an answer tells of its way.
@@ -56,7 +60,7 @@ class Case:
 
     @property
     def upstream(self) -> str:
-        return f"{self.route}.upstream" if self.fault in PARKING else "primary"
+        return f"{self.route}.upstream" if self.fault in SECLUDED else "primary"
 
     @property
     def deployment(self) -> str:
@@ -151,7 +155,7 @@ def running_fault_gateway(folder: Path) -> Generator[FaultGateway, None, None]:
 def _configuration(primary: str, backup: str) -> dict[str, Any]:
     every = [*cases("then-ok"), *cases("alone"), *mixed_cases(), *_told_cases()]
     return {
-        "upstreams": [*_upstreams(primary, backup), *_parking_upstreams(primary, every)],
+        "upstreams": [*_upstreams(primary, backup), *_secluded_upstreams(primary, every)],
         "models": [*_models(), *(_model(case.model, case.upstream, case.fault) for case in every)],
         "routes": [*_routes(), *(_route(case.route, *_chain(case)) for case in every)],
     }
@@ -186,8 +190,8 @@ def _upstreams(primary: str, backup: str) -> Iterator[dict[str, Any]]:
     yield _upstream("narrow", primary, connections=connections, timeouts=PATIENT)
 
 
-def _parking_upstreams(primary: str, every: list[Case]) -> Iterator[dict[str, Any]]:
-    return (_upstream(case.upstream, primary) for case in every if case.fault in PARKING)
+def _secluded_upstreams(primary: str, every: list[Case]) -> Iterator[dict[str, Any]]:
+    return (_upstream(case.upstream, primary) for case in every if case.fault in SECLUDED)
 
 
 def _upstream(name: str, base_url: str, **settings: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import local
 
 from e2e.fault_expectations import OTHER_ANSWERS, is_beginning
-from e2e.fault_gateway import FAILING, PARKING, FaultGateway, Metrics, mixed_cases
+from e2e.fault_gateway import FAILING, SECLUDED, FaultGateway, Metrics, mixed_cases
 from e2e.live_server import wait_until
 from e2e.tapped_client import Outcome, TappedClient
 
@@ -69,7 +69,7 @@ def test_of_a_thousand_requests_into_random_faults_none_is_cut_and_called_whole(
     assert sum(outcome.whole for outcome in outcomes) > REQUESTS / 2
     assert_at_rest(faulty)
     # What is still open is idle: one connection for each of those who asked, and for each that was parked.
-    idle = AT_ONCE + 2 * len(PARKING)
+    idle = AT_ONCE + 2 * len(SECLUDED)
     wait_until(lambda: faulty.primary.connections()["open"] <= idle, 3, "broken connections are closed")
 
 
