@@ -3,11 +3,19 @@
 GenkanError
 ├─ ConfigError(path)                 a setting is wrong; at start only
 ├─ ModelFileError                    a model file cannot be served; at start only
+├─ StoreError                        Redis did not do what it was asked; mapped by who asked
+│  ├─ StoreLost                      it cannot be reached, or the connection broke
+│  ├─ StoreTimeout                   it took too long; whether it did it is not known
+│  └─ StoreRefused(code)             it answered with an error
 └─ RequestError                      one request failed; knows its HTTP answer
    ├─ InvalidRequest 400(param)      the request is wrong
    │  ├─ UnsupportedOption 400       right elsewhere, not on the model that was asked
    │  └─ ContextTooLong 400          (limit_tokens, given_tokens)
    ├─ Unauthenticated 401
+   ├─ Forbidden 403                  who is asking is known, and may not
+   ├─ RateLimited 429                a limit of the client's own; passes
+   ├─ BudgetSpent 429                a budget of the client's own
+   ├─ AccountsUnavailable 503        limits or budgets cannot be checked, and must be
    ├─ UnknownPath 404 · ModelNotFound 404 · WrongMethod 405(allowed)
    ├─ BodyTimeout 408 · BodyTooLarge 413(limit_bytes) · WrongMediaType 415
    ├─ UpstreamError(upstream)        the request was fine, its upstream was not
@@ -54,6 +62,26 @@ class ModelFileError(GenkanError):
     """A model file is missing, damaged, or of a kind that the engine cannot run."""
 
 
+class StoreError(GenkanError):
+    """Redis did not do what it was asked."""
+
+
+class StoreLost(StoreError):
+    """It cannot be reached, or the connection broke before it answered."""
+
+
+class StoreTimeout(StoreError):
+    """It did not answer in time. Whether it did what it was asked is not known."""
+
+
+class StoreRefused(StoreError):
+    """It answered with an error; ``code`` is its first word, such as ``NOSCRIPT`` or ``OOM``."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = message.partition(" ")[0]
+
+
 class RequestError(GenkanError):
     """One request failed. The class says how HTTP and OpenAI's error body name it."""
 
@@ -65,6 +93,8 @@ class RequestError(GenkanError):
     should_retry: bool | None = None
     #: How many attempts at upstreams the request took; None where it took none.
     attempts: int | None = None
+    #: Headers that go with it besides those that follow from the above.
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -115,6 +145,44 @@ class Unauthenticated(RequestError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """Who is asking is known, and may not do that."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_permissions"
+
+
+class RateLimited(RequestError):
+    """A limit of the client's own is reached. ``type`` says of what, as OpenAI's does."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, unit: Literal["requests", "tokens"], retry_after_s: float) -> None:
+        super().__init__(message)
+        self.type = unit
+        self.retry_after_s = retry_after_s
+
+
+class BudgetSpent(RequestError):
+    """What is left of a budget does not cover the most that the request may cost."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
+
+
+class AccountsUnavailable(RequestError):
+    """Limits or budgets cannot be checked at the moment, and the configuration says that they must be."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "accounts_unavailable"
+    retry_after_s = 2.0
 
 
 class UnknownPath(RequestError):

@@ -208,7 +208,7 @@ def test_bytes_that_are_no_utf8_name_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "text", "1", "null", "# only a comment"])
 def test_a_file_without_a_mapping_is_told_the_keys_that_belong_there(tmp_path: Path, text: str) -> None:
-    assert "must hold a mapping; its keys: server, upstreams, models" in str(refusal(tmp_path, text))
+    assert "must hold a mapping; its keys: server, redis, keys, upstreams, models" in str(refusal(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,11 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
     ("text", "path", "says"),
     [
         # unknown keys
-        ("srever: {}", "srever", "unknown key; allowed: server, upstreams, models, routes, engine, telemetry"),
+        (
+            "srever: {}",
+            "srever",
+            "unknown key; allowed: server, redis, keys, upstreams, models, routes, limits, tenants, prices, ledger, engine, telemetry",
+        ),
         ("server: {wrkers: 1}", "server.wrkers", "unknown key; allowed: workers, open_to"),
         ("engine: {profil: fast}", "engine.profil", "unknown key; allowed: model, profile"),
         ("engine: {dtype: auto}", "engine.dtype", "unknown key"),

@@ -1,11 +1,22 @@
 """The configuration: strict, typed YAML, read once at start.
 
-Every setting is declared once, in `sections.py`, in `upstreams.py` or in the part that owns it; `configs/schema.json`
-and the README's table are made from these declarations. `file.py` reads the file and the environment's overrides.
+Every setting is declared once, in this package or in the part that owns it; `configs/schema.json` and the README's
+table are made from these declarations. `file.py` reads the file and the environment's overrides.
 """
 
 from genkan.config.base import Section
 from genkan.config.file import DEFAULT_PATH, OVERRIDE_PREFIX, PATH_VARIABLE, config_path, load
+from genkan.config.limits import (
+    Algorithm,
+    BudgetConfig,
+    LimitConfig,
+    LimitsConfig,
+    Period,
+    PriceConfig,
+    PricesConfig,
+    RateConfig,
+    TenantConfig,
+)
 from genkan.config.sections import (
     Config,
     DeploymentConfig,
@@ -17,6 +28,7 @@ from genkan.config.sections import (
     ServerConfig,
     TelemetryConfig,
 )
+from genkan.config.store import KeysConfig, LedgerConfig, RedisConfig, WhenLostConfig
 from genkan.config.upstreams import (
     BreakerConfig,
     ConnectionsConfig,
@@ -31,23 +43,36 @@ __all__ = [
     "DEFAULT_PATH",
     "OVERRIDE_PREFIX",
     "PATH_VARIABLE",
+    "Algorithm",
     "BreakerConfig",
+    "BudgetConfig",
     "Config",
     "ConnectionsConfig",
     "DeploymentConfig",
     "EngineUpstreamConfig",
     "FallbackReason",
     "HealthConfig",
+    "KeysConfig",
+    "LedgerConfig",
+    "LimitConfig",
+    "LimitsConfig",
     "ModelConfig",
     "ModelDefaults",
     "OpenAiUpstreamConfig",
+    "Period",
+    "PriceConfig",
+    "PricesConfig",
+    "RateConfig",
+    "RedisConfig",
     "RetryConfig",
     "RouteConfig",
     "Section",
     "ServerConfig",
     "TelemetryConfig",
+    "TenantConfig",
     "Timeouts",
     "UpstreamConfig",
+    "WhenLostConfig",
     "config_path",
     "load",
 ]

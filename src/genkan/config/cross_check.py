@@ -16,6 +16,7 @@ def cross_check(config: Config) -> None:
         for place, name in enumerate(route.chain):
             _known(f"routes[{index}].chain[{place}]", name, models)
     _check_engine(config)
+    _check_limits(config, models)
 
 
 def _check_places(path: str, model: ModelConfig, upstreams: frozenset[str]) -> None:
@@ -44,6 +45,20 @@ def _check_engine(config: Config) -> None:
     served = [model.name for model in config.models if any(place.upstream == engines[0] for place in model.places)]
     if len(served) != 1:
         raise ConfigError("models", f"exactly one must name the engine's upstream; given: {served}")
+
+
+def _check_limits(config: Config, models: frozenset[str]) -> None:
+    aliases = frozenset(route.alias for route in config.routes)
+    for name in config.limits.models:
+        _known(f"limits.models.{name}", name, models)
+    for name in config.limits.routes:
+        _known(f"limits.routes.{name}", name, aliases)
+    _unique([(f"tenants[{i}].name", tenant.name) for i, tenant in enumerate(config.tenants)])
+    for index, tenant in enumerate(config.tenants):
+        for place, name in enumerate(tenant.models or ()):
+            _known(f"tenants[{index}].models[{place}]", name, models | aliases)
+    if config.redis.url == "memory" and config.redis.url_env is None and config.server.workers > 1:
+        raise ConfigError("redis.url", f"'memory' is for one worker; server.workers is {config.server.workers}")
 
 
 def _unique(named: list[tuple[str, str]], taken: frozenset[str] = frozenset()) -> frozenset[str]:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from genkan.config.cross_check import cross_check
+from genkan.config.limits import PricesConfig
 from genkan.config.sections import Config
 from genkan.errors import ConfigError
 
@@ -21,7 +22,7 @@ DEFAULT_PATH = Path("configs/local.yaml")
 PATH_VARIABLE = "GENKAN_CONFIG"
 OVERRIDE_PREFIX = "GENKAN__"
 _KINDS = "'engine' or 'openai'"
-_SECRETIVE = frozenset({"headers", "base_url", "api_key_env"})
+_SECRETIVE = frozenset({"headers", "base_url", "api_key_env", "url", "url_env", "secret_env"})
 
 
 def config_path(environ: Mapping[str, str] = os.environ, beside: Path = Path()) -> Path:
@@ -40,6 +41,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         if not variable.startswith(OVERRIDE_PREFIX):
             raise ConfigError(variable, f"an override begins with {OVERRIDE_PREFIX}")
         _override(settings, variable, environ[variable])
+    if isinstance(settings.get("prices"), str):
+        settings["prices"] = _read(path.parent / settings["prices"], PricesConfig)
     try:
         config = Config.model_validate(settings)
     except ValidationError as error:
@@ -48,7 +51,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, section: type[BaseModel] = Config) -> dict[str, Any]:
     try:
         settings = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -56,7 +59,7 @@ def _read(path: Path) -> dict[str, Any]:
     except _NOT_YAML as error:
         raise ConfigError("", f"{path} is not valid YAML: {error}") from None
     if not isinstance(settings, dict):
-        raise ConfigError("", f"{path} must hold a mapping; its keys: {', '.join(Config.model_fields)}")
+        raise ConfigError("", f"{path} must hold a mapping; its keys: {', '.join(section.model_fields)}")
     return settings
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from genkan.config.base import Name, Seconds, Section
+from genkan.config.limits import LimitConfig, LimitsConfig, PricesConfig, TenantConfig
+from genkan.config.store import KeysConfig, LedgerConfig, RedisConfig
 from genkan.config.upstreams import EngineUpstreamConfig, OpenAiUpstreamConfig, UpstreamConfig
 from genkan.engine.config import EngineConfig
 
@@ -45,6 +47,14 @@ class DeploymentConfig(Section):
     weight: int = Field(
         default=1, ge=0, le=10_000, description="How often it is tried first, against the others; 0 is only after them."
     )
+    limits: LimitConfig = Field(default=LimitConfig(), description="What the upstream allows us there.")
+    limit_wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="How long a request waits for those; what takes longer goes on along the chain. 0 never waits.",
+    )
 
 
 class ModelConfig(Section):
@@ -57,6 +67,9 @@ class ModelConfig(Section):
     )
     context_tokens: int | None = Field(
         default=None, ge=1, description="Its context window: who is too long for another model may fit here."
+    )
+    max_output_tokens: int = Field(
+        default=4096, ge=1, description="Where a budget applies, the longest answer of a request that does not say."
     )
     owned_by: str = Field(default="genkan", description="Shown by the model lists.")
     released: date = Field(default=date(2025, 1, 1), strict=False, description="`created` in the model lists.")
@@ -119,9 +132,17 @@ class Config(Section):
     """Everything, checked also across sections."""
 
     server: ServerConfig = ServerConfig()
+    redis: RedisConfig = RedisConfig()
+    keys: KeysConfig = KeysConfig()
     upstreams: list[UpstreamConfig] = Field(min_length=1)
     models: list[ModelConfig] = Field(min_length=1)
     routes: list[RouteConfig] = Field(default_factory=list)
+    limits: LimitsConfig = LimitsConfig()
+    tenants: list[TenantConfig] = Field(default_factory=list)
+    prices: PricesConfig = Field(
+        default=PricesConfig(), description="The list itself, or the path of a file with it, beside this one."
+    )
+    ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
