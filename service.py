@@ -15,6 +15,7 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
 
 from genkan import bad_http
 from genkan.app import EngineProcess, GatewayProcess
+from genkan.books import URL_VARIABLE
 from genkan.config import PATH_VARIABLE, config_path, load
 from genkan.engine.kernels.build import check_kernels
 from genkan.engine.kv_memory import check_memory
@@ -22,6 +23,7 @@ from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
 from genkan.front import FrontedService, collect_less, end_with_parent, socket_path
+from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
 
 path = config_path(beside=HERE).resolve()
@@ -78,6 +80,17 @@ class Gateway(Worker):
 
     if config.engine_upstream is not None:
         engine = bentoml.depends(Engine)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def start_redis() -> None:
+        """Runs once, before any worker starts; workers inherit where it is. It ends with the server."""
+        if config.redis.url != "embedded" or config.redis.url_env is not None:
+            return
+        try:
+            os.environ[URL_VARIABLE] = EmbeddedRedis(Path(config.redis.data_dir)).start()
+        except ConfigError as error:
+            sys.exit(f"genkan: {error}")
 
     def __init__(self) -> None:
         end_with_parent()

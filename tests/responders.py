@@ -7,6 +7,7 @@ import orjson
 
 from genkan.errors import RequestError
 from genkan.upstream.base import Answer
+from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -46,7 +47,7 @@ class ScriptedResponder:
         self.requests: list[GenerationRequest] = []
         self.closed = 0
 
-    async def respond(self, request: GenerationRequest) -> Answer:
+    async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         self.requests.append(request)
         if self._refuse is not None:
             raise self._refuse

@@ -28,7 +28,7 @@ from genkan.gateway.deployment import Deployment
 from genkan.gateway.fallback import Fallback, Walk
 from genkan.gateway.router import Router
 from genkan.gateway.standing import UpstreamStanding
-from genkan.upstream.base import Answer, Responder
+from genkan.upstream.base import NO_CALL, Answer, Call, Responder
 from genkan.wire.answers import AnswerStream, WholeAnswer
 from genkan.wire.chat import ChatRequest, GenerationRequest
 
@@ -131,7 +131,7 @@ class ScriptedUpstream:
         self._clock = clock
         self._turns = [turn if isinstance(turn, Turn) else Turn(error=turn) for turn in turns or (ANSWERS,)]
 
-    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         turn = self._turns[min(len(self.asked), len(self._turns) - 1)]
         self.asked.append((model, total_s))
         self.asked_at_s.append(self._clock.now_s)
@@ -305,7 +305,7 @@ class ServedBy:
         self.models: list[str] = []  # by the names they have there
         self._responder = responder
 
-    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         self.models.append(model)
         answer = await self._responder.respond(request)
         if answer.batches is None:

@@ -9,36 +9,45 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
+from genkan.api.admin_cost import CostEndpoint
+from genkan.api.admin_keys import AdminKeys
+from genkan.api.admin_ledger import LedgerEndpoint
+from genkan.api.admin_limits import LimitsEndpoint
 from genkan.api.auth import Doorkeeper
 from genkan.api.exchange import Exchange, Receive, Scope, Send
 from genkan.api.generation import GenerationEndpoint
 from genkan.api.health import Health
 from genkan.api.models import LIST_PATH, ModelEndpoints
 from genkan.api.native import NativeEndpoint
-from genkan.api.routes import Api, PathTable
-from genkan.clock import SystemClock
+from genkan.api.routes import Api, Endpoint, PathTable
+from genkan.books import Books
+from genkan.clock import Clock, SystemClock
 from genkan.config import Config
 from genkan.fleet import Fleet
 from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
 from genkan.serving.loading import LoadingModel
+from genkan.store.accounts import Plan
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
 from genkan.telemetry.tally import Tally
 from genkan.upstream.check import check
-from genkan.upstream.local import PREFIX_CACHE_PATH, LocalEngine
+from genkan.upstream.local import PREFIX_CACHE_PATH, TENANT_HEADER
+from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:
     from genkan.serving.local_model import LocalModel
 
 
+_TENANT_HEADER = TENANT_HEADER.encode()
 _log = logging.getLogger("genkan.app")
 
 
@@ -54,14 +63,16 @@ class GatewayProcess:
         server = config.server
         self._tally = Tally()
         clock, metrics = SystemClock(), GatewayMetrics(self._tally)
-        self._fleet = fleet = Fleet(config, engine_socket, environ, clock, metrics)
+        self._books = books = Books(config, environ, clock, metrics)
+        self._fleet = fleet = Fleet(config, engine_socket, environ, clock, metrics, books)
         self._config = config
         self._environ = environ
         self._access_log = AccessLog(config.telemetry)
         self._start_check: asyncio.Task[None] | None = None
         router = Router(config, fleet.deploy)
-        pipeline = Pipeline(router, Fallback(clock, metrics))
-        health, models = Health(), ModelEndpoints(router)
+        pipeline = Pipeline(router, Fallback(clock, metrics), books.admissions)
+        health, models = Health(), ModelEndpoints(router, books.prices)
+        door = Doorkeeper(server, books.ring, required=config.keys.required, tenants=config.tenants, clock=clock)
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
@@ -70,17 +81,18 @@ class GatewayProcess:
                 f"{LIST_PATH}/*": {"GET": models.get_one},
                 "/call": {"POST": NativeEndpoint(pipeline, server)},
                 "/models": {"GET": models.list_native},
-                **_admin(fleet.engine),
+                **_admin(config, books, fleet, clock),
                 "/health": {"GET": health.health},
                 "/": {"GET": health.index},
             },
-            Doorkeeper(server).admit,
+            door.admit,
             [health, HttpMetrics(self._tally)],
             self._access_log,
         )
 
     async def start(self) -> None:
         self._access_log.start()
+        await self._books.start()
         await self._fleet.start()
         self._start_check = asyncio.create_task(_say_what_is_wrong(self._config, self._environ))
 
@@ -88,6 +100,7 @@ class GatewayProcess:
         if self._start_check is not None:
             self._start_check.cancel()
         await self._fleet.aclose()
+        await self._books.aclose()
         self._tally.flush()
         self._access_log.close()
 
@@ -96,11 +109,27 @@ class GatewayProcess:
         self._tally.flush()
 
 
-def _admin(engine: LocalEngine | None) -> PathTable:
-    if engine is None:
-        return {}
-    prefix_cache = PrefixCacheEndpoint(engine)
-    return {PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete}}
+def _admin(config: Config, books: Books, fleet: Fleet, clock: Clock) -> PathTable:
+    keys = AdminKeys(books.issuer, books.ring, config.server, clock)
+    ledger = LedgerEndpoint(books.reading, clock, keep_days=config.ledger.keep_days)
+    limits = LimitsEndpoint(books.reading, lambda: chain(books.groups(), _deployments(fleet)))
+    table: dict[str, dict[str, Endpoint]] = {
+        "/admin/keys": {"GET": keys.list_all, "POST": keys.create},
+        "/admin/keys/*": {"DELETE": keys.revoke, "POST": keys.rotate},
+        "/admin/limits": {"GET": limits.get},
+        "/admin/ledger": {"GET": ledger.rows},
+        "/admin/savings": {"GET": ledger.savings},
+        "/admin/cost/report": {"GET": ledger.report},
+        "/admin/cost/compare": {"GET": CostEndpoint(books.prices).compare},
+    }
+    if fleet.engine is not None:
+        prefix_cache = PrefixCacheEndpoint(fleet.engine)
+        table[PREFIX_CACHE_PATH] = {"GET": prefix_cache.get, "DELETE": prefix_cache.delete}
+    return table
+
+
+def _deployments(fleet: Fleet) -> Iterator[tuple[str, Plan]]:
+    return ((f"deployment {name}", plan) for name, plan in fleet.plans.items() if plan)
 
 
 async def _say_what_is_wrong(config: Config, environ: Mapping[str, str]) -> None:
@@ -178,4 +207,7 @@ def _end_process() -> None:
 
 
 def _admit_all(exchange: Exchange) -> None:
-    """The engine's socket lies in a folder that only this user can enter."""
+    """The engine's socket lies in a folder that only this user can enter: what the gateway says of a tenant is true."""
+    tenant = exchange.header(_TENANT_HEADER)
+    if tenant is not None:
+        exchange.caller = Caller(exchange.request_id, tenant=tenant.decode("ascii"))

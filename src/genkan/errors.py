@@ -159,6 +159,7 @@ class RateLimited(RequestError):
     """A limit of the client's own is reached. ``type`` says of what, as OpenAI's does."""
 
     status = 429
+    type = "requests"
     code = "rate_limit_exceeded"
 
     def __init__(self, message: str, *, unit: Literal["requests", "tokens"], retry_after_s: float) -> None:

@@ -4,13 +4,17 @@ import logging
 import math
 from collections.abc import Mapping
 
+from genkan.books import Books
 from genkan.clock import Clock
 from genkan.config import Config, DeploymentConfig, EngineUpstreamConfig, ModelConfig, OpenAiUpstreamConfig
 from genkan.errors import UpstreamUnauthorized
-from genkan.gateway.breaker import Breaker, MemoryCircuits, State
+from genkan.gateway.breaker import Breaker, State
 from genkan.gateway.deployment import Deployment
+from genkan.gateway.meter import Meter
 from genkan.gateway.observer import GatewayObserver
+from genkan.gateway.policies import lines
 from genkan.gateway.standing import UpstreamStanding
+from genkan.store.accounts import Plan
 from genkan.upstream.credentials import Credential, find_key
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.local import LocalEngine
@@ -30,12 +34,16 @@ class Fleet:
         environ: Mapping[str, str],
         clock: Clock,
         observer: GatewayObserver,
+        books: Books,
     ) -> None:
         """An upstream whose key cannot work, by the look of it, is left out for good; `check` says why."""
         self._observer = observer
-        self._circuits = MemoryCircuits()
+        self._clock = clock
+        self._books = books
+        self._lease_s = config.limits.lease_s
         self._configs = {upstream.name: upstream for upstream in config.upstreams}
         self.engine: LocalEngine | None = None
+        self.plans: dict[str, Plan] = {}  # what upstreams allow us, by deployment
         self._upstreams: dict[str, HttpUpstream] = {}
         self._standings: dict[str, UpstreamStanding] = {}
         probed: list[tuple[OpenAiUpstreamConfig, Credential]] = []
@@ -58,15 +66,25 @@ class Fleet:
         """The deployment of ``model`` at ``place``."""
         policy = self._configs[place.upstream].breaker
         name = f"{model.name}@{place.upstream}"
+        name_there = place.model or model.name
+        is_engine = isinstance(self._configs[place.upstream], EngineUpstreamConfig)
+        plan = tuple(lines(place.limits, f"d:{name}", f"deployment '{name}'", is_own=False, lease_s=self._lease_s))
+        self.plans[name] = plan
         return Deployment(
             model=model.name,
-            name_there=place.model or model.name,
+            name_there=name_there,
             weight=place.weight,
             context_tokens=model.context_tokens,
             upstream=self._upstreams[place.upstream],
-            breaker=Breaker(name, policy, self._circuits, self._breaker_changed),
+            breaker=Breaker(name, policy, self._books.circuits, self._breaker_changed),
             standing=self._standings[place.upstream],
+            price=self._books.prices.price(model.name, upstream=place.upstream, name_there=name_there),
+            max_output_tokens=model.defaults.max_tokens if is_engine else model.max_output_tokens,
+            meter=self._meter(plan, place.limit_wait_s) if plan else None,
         )
+
+    def _meter(self, plan: Plan, wait_s: float) -> Meter:
+        return Meter(plan, self._books.reservations, wait_s=wait_s, clock=self._clock)
 
     async def start(self) -> None:
         """Begin to probe, in the event loop that will make the requests."""

@@ -46,6 +46,7 @@ class LiveServer:
             **_environ(),
             "BENTOML_HOME": str(store or self.folder),
             "BENTOML_DO_NOT_TRACK": "True",
+            "GENKAN__REDIS__DATA_DIR": str(self.folder / "data"),
             "TMPDIR": str(self.folder),
             **(env or {}),
         }

@@ -362,7 +362,12 @@ def test_serving_twice_on_one_port_fails_and_leaves_the_first_alone(server: Live
     done = subprocess.run(
         [BENTOML, "serve", "--host", "127.0.0.1", "--port", str(server.port)],
         cwd=ROOT,
-        env={**os.environ, "BENTOML_HOME": str(server.folder / "second"), "BENTOML_DO_NOT_TRACK": "True"},
+        env={
+            **os.environ,
+            "BENTOML_HOME": str(server.folder / "second"),
+            "BENTOML_DO_NOT_TRACK": "True",
+            "GENKAN__REDIS__DATA_DIR": str(server.folder / "second-data"),
+        },
         capture_output=True,
         timeout=60,
         check=False,

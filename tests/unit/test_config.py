@@ -146,7 +146,13 @@ def test_a_credential_is_known_by_its_name(setting: str) -> None:
 
 
 def test_no_setting_holds_a_secret() -> None:
-    names = [name for section in sections() for name in section.model_fields]
+    # A section cannot be one: what it holds is looked at by itself.
+    names = [
+        name
+        for section in sections()
+        for name, field in section.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+    ]
     assert "max_tokens" in names
     assert [name for name in names if names_a_secret(name)] == []
 

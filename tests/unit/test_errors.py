@@ -77,7 +77,9 @@ def test_every_class_says_in_a_sentence_what_it_means(error: type[GenkanError]) 
 def test_an_error_that_is_the_clients_is_named_a_request_error(error: type[RequestError]) -> None:
     # 429 is not the request's fault: the same one may be sent again, and by their type clients know it.
     assert (error.type == "invalid_request_error") == (400 <= error.status < 500 and error.status != 429)
-    assert (error.type == "rate_limit_error") == (error.status == 429)
+    own = {"rate_limit_error": error is UpstreamThrottled, "insufficient_quota": error is BudgetSpent}
+    assert all((error.type == kind) is is_its for kind, is_its in own.items())
+    assert (error.status == 429) == (error in {UpstreamThrottled, BudgetSpent, RateLimited})
 
 
 #: Their instances know better: who is asked to come back when depends on the deployments that are left alone, or on

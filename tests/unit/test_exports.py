@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import genkan
+from genkan.rate_limiter import RateLimiter
 from genkan.token_streamer import TokenStreamer
 
 
@@ -17,7 +18,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_exports_these_names_and_no_other() -> None:
-    assert genkan.__all__ == ["TokenStreamer", "__version__"]
+    assert genkan.__all__ == ["RateLimiter", "TokenStreamer", "__version__"]
+    assert genkan.RateLimiter is RateLimiter
     assert genkan.TokenStreamer is TokenStreamer
 
 
@@ -42,7 +44,8 @@ def test_importing_the_package_loads_no_submodule() -> None:
     assert {name for name in loaded_by("import genkan") if name.startswith("genkan")} == {"genkan"}
 
 
-def test_the_streamer_loads_nothing_heavy() -> None:
-    loaded = loaded_by("from genkan import TokenStreamer")
-    assert "genkan.token_streamer" in loaded
-    assert not loaded & {"torch", "transformers", "bentoml", "starlette", "aiohttp", "pydantic", "tokenizers"}
+@pytest.mark.parametrize("name, module", [("RateLimiter", "rate_limiter"), ("TokenStreamer", "token_streamer")])
+def test_no_export_loads_anything_heavy(name: str, module: str) -> None:
+    loaded = loaded_by(f"from genkan import {name}")
+    assert f"genkan.{module}" in loaded
+    assert not loaded & {"torch", "transformers", "bentoml", "starlette", "aiohttp", "pydantic", "tokenizers", "redis"}

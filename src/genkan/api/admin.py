@@ -1,6 +1,7 @@
 """``/admin/prefix-cache``: what the engine's prefix cache holds, as JSON and as a page; and purging a tenant.
 
-The gateway's endpoint serves only this machine and passes the engine's JSON on; the engine's endpoint makes it.
+The gateway's endpoint serves only admins and passes the engine's JSON on; the engine's endpoint makes it. The page has
+no data of its own, so whoever may call gets it; it asks for an admin's key when its request for data is refused.
 """
 
 import importlib.resources
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from genkan.api.auth import require_local
+from genkan.api.auth import require_admin
 from genkan.api.exchange import Exchange, Header
 from genkan.errors import InvalidRequest
 
@@ -44,7 +45,7 @@ class CachingModel(Protocol):
 
 
 class PrefixCacheEndpoint:
-    """The gateway's face. Raises Unauthenticated for peers on other machines, also when the server is open to any."""
+    """The gateway's face. Its data is for admins only, also when the server is open to any: see `require_admin`."""
 
     def __init__(self, engine: CachingEngine) -> None:
         self._engine = engine
@@ -53,16 +54,17 @@ class PrefixCacheEndpoint:
 
     async def get(self, exchange: Exchange) -> None:
         """The page for browsers, JSON for everyone else; ``format=json`` or ``format=html`` says which."""
-        require_local(exchange)
         if _wants_page(exchange):
             headers = [*_PRIVATE, (b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer")]
             await exchange.reply(self._page, media_type=b"text/html; charset=utf-8", headers=headers)
         else:
+            require_admin(exchange)
+            _check_form(exchange)
             await exchange.reply(await self._engine.prefix_cache(), headers=_PRIVATE)
 
     async def delete(self, exchange: Exchange) -> None:
         """Drop the pages of the tenant named by ``tenant``."""
-        require_local(exchange)
+        require_admin(exchange)
         tenant = _tenant(exchange)
         exchange.fields["purged_tenant"] = tenant
         await exchange.reply(await self._engine.purge_prefix_cache(tenant), headers=_PRIVATE)
@@ -85,12 +87,15 @@ class EnginePrefixCacheEndpoint:
 
 
 def _wants_page(exchange: Exchange) -> bool:
-    form = exchange.query_values("format").get("format")
-    if form is None:
-        return any(b"text/html" in value.lower() for name, value in exchange.headers if name == b"accept")
+    if exchange.query:
+        return exchange.query == b"format=html"
+    return any(b"text/html" in value.lower() for name, value in exchange.headers if name == b"accept")
+
+
+def _check_form(exchange: Exchange) -> None:
+    form = exchange.query_values("format").get("format", "json")
     if form not in ("json", "html"):
         raise InvalidRequest(f"'format' must be 'json' or 'html'; given: '{form[:100]}'.", param="format")
-    return form == "html"
 
 
 def _tenant(exchange: Exchange) -> str:

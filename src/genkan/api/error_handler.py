@@ -3,7 +3,7 @@
 import math
 
 from genkan.api.exchange import Exchange, Header
-from genkan.errors import BodyTimeout, BodyTooLarge, RequestError, WrongMethod
+from genkan.errors import BodyTimeout, BodyTooLarge, RateLimited, RequestError, WrongMethod
 from genkan.wire.error_body import error_body
 from genkan.wire.sse import DONE, encode_event
 
@@ -20,10 +20,12 @@ async def send_error(exchange: Exchange, error: RequestError) -> None:
 
 
 def _headers(error: RequestError) -> list[Header]:
-    headers: list[Header] = []
+    headers: list[Header] = list(error.headers)
     if error.retry_after_s is not None:
         seconds = math.ceil(min(max(error.retry_after_s, 1.0), MAX_RETRY_AFTER_S))
         headers.append((b"retry-after", b"%d" % seconds))
+    if isinstance(error, RateLimited):
+        headers.append((b"retry-after-ms", b"%d" % math.ceil(1000 * min(error.retry_after_s or 0, MAX_RETRY_AFTER_S))))
     if error.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if error.attempts is not None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from genkan.api.slow_readers import slow_readers, transport_of
 from genkan.errors import BodyTimeout, BodyTooLarge, InvalidRequest, WrongMediaType
+from genkan.wire.caller import Caller
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -47,6 +48,7 @@ class Exchange:
     __slots__ = (
         "_asgi_send",
         "_receive",
+        "caller",
         "complete",
         "fields",
         "headers",
@@ -67,6 +69,7 @@ class Exchange:
         self.headers: list[Header] = scope["headers"]
         self.peer: str | None = scope["client"][0] if scope.get("client") else None
         self.request_id = new_request_id()
+        self.caller = Caller(self.request_id)  # until it is known who asks
         self.status = 0  # until the response has started
         self.complete = False  # once the whole response was handed over
         self.fields: dict[str, object] = {}  # for the log

@@ -39,7 +39,7 @@ async def answer(
     """
     exchange.fields["model"], exchange.fields["stream"] = request.model, request.stream
     with cancelled_on_disconnect(exchange):
-        answer = await responder.respond(request)
+        answer = await responder.respond(request, exchange.caller)
         try:
             exchange.fields.update(answer.fields)
             await send(exchange, answer)

@@ -47,7 +47,7 @@ async def _reply(exchange: Exchange, answer: Answer, reply: dict[str, Any]) -> N
     reply |= {
         "usage": answer.usage,
         "latency_ms": round(1000 * exchange.elapsed_s, 3),
-        "cost_usd": None,  # no prices yet
+        "cost_usd": None if answer.cost_nano_usd is None else answer.cost_nano_usd / 10**9,
     }
     try:
         body = orjson.dumps(reply)

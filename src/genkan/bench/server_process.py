@@ -56,6 +56,7 @@ class ServerProcess:
             **_environ(),
             "BENTOML_DO_NOT_TRACK": "True",
             "BENTOML_HOME": str(folder),
+            "GENKAN__REDIS__DATA_DIR": str(folder / "data"),
             "TMPDIR": str(folder),
             **{name: value.format(folder=folder) for name, value in command.environ.items()},
         }

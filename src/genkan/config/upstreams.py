@@ -21,6 +21,7 @@ _OWN_HEADERS = frozenset(
         "host",
         "transfer-encoding",
         "upgrade",
+        "x-client-request-id",
     }
 )
 _BASE_URL = re.compile(

@@ -23,6 +23,8 @@ class Chain:
         self.budget = RetryBudget(config.retry.budget_ratio, config.retry.budget_min)
         self._tiers = tiers
         self._uniform = uniform
+        self.deployments = [deployment for tier in tiers for deployment in tier]
+        self.max_output_tokens = max(deployment.max_output_tokens for deployment in self.deployments)
         self._fixed = [tier[0] for tier in tiers] if all(len(tier) == 1 for tier in tiers) else None
 
     def order(self) -> list[Deployment]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from genkan.gateway.breaker import Attempt, Breaker
+from genkan.gateway.meter import Meter
+from genkan.gateway.prices import Price
 from genkan.gateway.standing import Cooling, UpstreamStanding
 from genkan.upstream.base import Upstream
 
@@ -19,6 +21,9 @@ class Deployment:
     breaker: Breaker
     standing: UpstreamStanding
     cooling: Cooling = field(default_factory=Cooling)
+    price: Price | None = None
+    max_output_tokens: int = 4096  # of a request that does not say, where that must be known
+    meter: Meter | None = None  # where the upstream limits us
     name: str = field(init=False)
 
     def __post_init__(self) -> None:

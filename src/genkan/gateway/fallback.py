@@ -32,11 +32,15 @@ from genkan.errors import (
 from genkan.gateway.breaker import FORCED_EVERY_S, Attempt
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
+from genkan.gateway.meter import Limited, Meter
 from genkan.gateway.observer import GatewayObserver
+from genkan.gateway.recorder import UNRECORDED, Recorder
+from genkan.gateway.reservations import Reservation
 from genkan.gateway.retry import Backoff, wait_s
 from genkan.gateway.rules import Verdict, verdict
 from genkan.gateway.standing import PARKED_S
 from genkan.gateway.underway import Underway, outcome_of
+from genkan.store.accounts import Amounts
 from genkan.upstream.base import Answer
 from genkan.wire.answers import MAX_HELD_BYTES
 from genkan.wire.chat import GenerationRequest
@@ -55,9 +59,11 @@ class Fallback:
         self.observer = observer
         self.sleep = sleep
 
-    async def respond(self, chain: Chain, request: GenerationRequest) -> tuple[Answer, "Walk"]:
+    async def respond(
+        self, chain: Chain, request: GenerationRequest, recorder: Recorder = UNRECORDED
+    ) -> tuple[Answer, "Walk"]:
         """An answer that has begun, and how it came about. Raises RequestError; ``error.attempts`` counts attempts."""
-        walk = Walk(self, chain, request)
+        walk = Walk(self, chain, request, recorder)
         try:
             answer = await walk.to_answer()
         except BaseException as error:
@@ -77,23 +83,26 @@ class Fallback:
 class Walk:
     """The way of one request: whom it asked, and what came of it."""
 
-    def __init__(self, fallback: Fallback, chain: Chain, request: GenerationRequest) -> None:
+    def __init__(self, fallback: Fallback, chain: Chain, request: GenerationRequest, recorder: Recorder) -> None:
         self._clock = fallback.clock
         self._observer = fallback.observer
         self._sleep = fallback.sleep
         self._chain = chain
         self._request = request
+        self._recorder = recorder
         self._began_s = self._clock.monotonic()
         self._deadline_s = self._began_s + chain.config.total_s
         self._half_s = chain.config.total_s / 2
         self._failures: list[tuple[Deployment, UpstreamError, Verdict]] = []
         self._passed_over: list[Deployment] = []
-        self._filtered: tuple[Deployment, Answer] | None = None  # for want of a better one
+        self._filtered: tuple[Deployment, Answer, int] | None = None  # for want of a better one
+        self._limited_s: list[float] = []  # when the limits of those that were not asked for that leave room again
         self._first: Deployment | None = None
         self._reasons: list[str] = []  # why each in turn was not the one that answers
         self._is_late = False  # somebody was not asked for want of time
         self.attempts = 0
         self.answered_by: Deployment | None = None
+        self.answering = 0  # the number of the attempt that did
 
     @property
     def fell_back_because(self) -> str | None:
@@ -109,11 +118,11 @@ class Walk:
         order = self._chain.order()
         self._first = order[0]
         for deployment in order:
-            if (answer := await self._ask(deployment, deployment.begin)) is not None:
+            if (answer := await self._ask(deployment)) is not None:
                 return answer
         passed_over, self._passed_over = self._passed_over, []
         for deployment in passed_over:
-            if (answer := await self._ask(deployment, deployment.begin_as_last)) is not None:
+            if (answer := await self._ask(deployment, as_last=True)) is not None:
                 return answer
         answer = self._take_filtered() or await self._retried()
         if answer is not None:
@@ -129,24 +138,51 @@ class Walk:
         if self._filtered is not None:
             await self._filtered[1].aclose()
 
-    async def _ask(self, deployment: Deployment, begin: Callable[[float], Attempt | None]) -> Answer | None:
+    async def _ask(self, deployment: Deployment, *, as_last: bool = False) -> Answer | None:
         if not self._suits(deployment):
             return None
         now_s = self._clock.monotonic()
         if (left_s := self._deadline_s - now_s) <= 0:
             self._is_late = deployment.standing.parked_by(now_s) is None
             return None
-        attempt = begin(now_s)
+        room: Reservation | None = None
+        if deployment.meter is not None and (as_last or deployment.is_well(now_s)):
+            room = await self._room(deployment.meter, left_s)
+            if room is None:
+                return None
+            now_s = self._clock.monotonic()
+            left_s = max(self._deadline_s - now_s, 0.001)
+        attempt = deployment.begin_as_last(now_s) if as_last else deployment.begin(now_s)
         if attempt is None:
+            if room is not None and deployment.meter is not None:
+                deployment.meter.leave(room, Amounts(0, 0))
             self._passed_over.append(deployment)
             self._reasons.append("unavailable")
             return None
         if self._reasons:
             self._tell_the_observer(deployment)
-        self.attempts += 1
-        underway = Underway(deployment, attempt, now_s, self._clock, self._observer)
+        return await self._sent(deployment, attempt, room, now_s, left_s)
+
+    async def _room(self, meter: Meter, left_s: float) -> Reservation | None:
+        """Room within what an upstream allows us; None if there is none in time."""
+        call_id = f"{self._recorder.request_id}.{self.attempts + 1}"
         try:
-            answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s)
+            return await meter.enter(call_id, self._recorder.amounts, left_s=left_s)
+        except Limited as limited:
+            if limited.retry_after_s is not None:
+                self._limited_s.append(limited.retry_after_s)
+            self._reasons.append("limited")
+            return None
+
+    async def _sent(
+        self, deployment: Deployment, attempt: Attempt, room: Reservation | None, now_s: float, left_s: float
+    ) -> Answer | None:
+        self.attempts += 1
+        number = self.attempts
+        call = self._recorder.attempt_begun(deployment, number, room)
+        underway = Underway(deployment, attempt, now_s, self._clock, self._observer, self._recorder, number)
+        try:
+            answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s, call=call)
             if is_filtered := answer.filtered and "content_filter" in self._chain.config.fallback_on:
                 await self._keep(deployment, answer)
         except UpstreamError as error:
@@ -156,9 +192,9 @@ class Walk:
             underway.abandoned(error)
             raise
         if is_filtered:
-            underway.succeeded()
+            underway.succeeded(answer)
             return None
-        self.answered_by = deployment
+        self.answered_by, self.answering = deployment, number
         return underway.begun(answer)
 
     def _tell_the_observer(self, asked: Deployment) -> None:
@@ -174,7 +210,7 @@ class Walk:
         """
         try:
             if self._filtered is None:
-                self._filtered = deployment, await _read_out(filtered)
+                self._filtered = deployment, await _read_out(filtered), self.attempts
         finally:
             await filtered.aclose()
         self._reasons.append("content_filter")
@@ -212,7 +248,7 @@ class Walk:
     def _take_filtered(self) -> Answer | None:
         if self._filtered is None:
             return None
-        (self.answered_by, answer), self._filtered = self._filtered, None
+        (self.answered_by, answer, self.answering), self._filtered = self._filtered, None
         return answer
 
     async def _retried(self) -> Answer | None:
@@ -226,7 +262,7 @@ class Walk:
                 return None
             deployment, pause_s = found
             await self._sleep(pause_s)
-            if (answer := await self._ask(deployment, deployment.begin)) is not None:
+            if (answer := await self._ask(deployment)) is not None:
                 return answer
         return None
 
@@ -267,7 +303,8 @@ class Walk:
 
     def _nobody_asked(self, now_s: float) -> UpstreamError | NoUpstream:
         everyone = self._chain.order()
-        if cooling := [left_s for one in everyone if (left_s := one.cooling.left_s(now_s))]:
+        cooling = [left_s for one in everyone if (left_s := one.cooling.left_s(now_s))]
+        if cooling := [*cooling, *self._limited_s]:
             return UpstreamThrottled(upstream=everyone[0].upstream.name, retry_after_s=min(cooling))
         parked = [one.standing.parked_by(now_s) for one in everyone]
         if (first := parked[0]) is not None and all(parked):

@@ -8,6 +8,7 @@ from genkan.errors import TimedOut, UpstreamError
 from genkan.gateway.breaker import Attempt
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.observer import GatewayObserver
+from genkan.gateway.recorder import UNRECORDED, Recorder
 from genkan.gateway.rules import Verdict, verdict
 from genkan.upstream.base import Answer
 
@@ -17,20 +18,42 @@ _log = logging.getLogger("genkan.gateway")
 class Underway:
     """An attempt whose end is told to its breaker and to the observer, once."""
 
-    __slots__ = ("_attempt", "_began_s", "_clock", "_deployment", "_is_over", "_observer")
+    __slots__ = (
+        "_answer",
+        "_attempt",
+        "_began_s",
+        "_clock",
+        "_deployment",
+        "_is_over",
+        "_number",
+        "_observer",
+        "_recorder",
+    )
 
     def __init__(
-        self, deployment: Deployment, attempt: Attempt, began_s: float, clock: Clock, observer: GatewayObserver
+        self,
+        deployment: Deployment,
+        attempt: Attempt,
+        began_s: float,
+        clock: Clock,
+        observer: GatewayObserver,
+        recorder: Recorder = UNRECORDED,
+        number: int = 1,
     ) -> None:
+        """It is the request's ``number``-th, and ``recorder`` has been told of its beginning."""
         self._deployment = deployment
         self._attempt = attempt
         self._began_s = began_s
         self._clock = clock
         self._observer = observer
         self._is_over = False
+        self._recorder = recorder
+        self._number = number
+        self._answer: Answer | None = None
 
     def begun(self, answer: Answer) -> Answer:
         """``answer``, followed to its end."""
+        self._answer = answer
         if answer.batches is None:
             self.succeeded()
             return answer
@@ -39,16 +62,18 @@ class Underway:
         if self._attempt.probe:
             self._attempt.succeeded(now_s)  # a long answer must not keep everybody else waiting
         inner = answer.batches
-        answer.batches = self._followed(inner)
+        answer.batches = self._followed(answer, inner)
         answer.on_close(self._closed)
         answer.on_close(inner.aclose)
         return answer
 
-    def succeeded(self) -> None:
+    def succeeded(self, answer: Answer | None = None) -> None:
+        """All of ``answer`` has come, or of the one that it began with."""
+        self._answer = answer or self._answer
         self._attempt.succeeded(self._ended("ok"))
 
     def failed(self, error: UpstreamError, meaning: Verdict) -> None:
-        now_s = self._ended(outcome_of(error, meaning))
+        now_s = self._ended(outcome_of(error, meaning), error)
         if meaning.failure:
             self._attempt.failed(now_s)
         else:
@@ -61,17 +86,21 @@ class Underway:
         is_bug = isinstance(error, Exception)
         self._attempt.ignored(self._ended("internal_error" if is_bug else "client_gone"))
 
-    def _ended(self, outcome: str) -> float:
+    def _ended(self, outcome: str, error: UpstreamError | None = None) -> float:
         now_s = self._clock.monotonic()
         if not self._is_over:
             self._is_over = True
-            self._observer.attempted(self._deployment.name, outcome, now_s - self._began_s)
+            seconds = now_s - self._began_s
+            self._observer.attempted(self._deployment.name, outcome, seconds)
+            self._recorder.attempt_ended(self._number, outcome, seconds, self._answer, error)
         return now_s
 
-    async def _followed(self, batches: AsyncGenerator[list[bytes], None]) -> AsyncGenerator[list[bytes], None]:
+    async def _followed(
+        self, answer: Answer, batches: AsyncGenerator[list[bytes], None]
+    ) -> AsyncGenerator[list[bytes], None]:
         try:
             async for batch in batches:
-                yield batch
+                yield batch if answer.usage is None else self._recorder.priced(self._number, batch, answer)
         except UpstreamError as error:
             # An answer that takes long says little of its upstream, and a client that reads slowly nothing.
             is_slow = isinstance(error, TimedOut) and error.phase == "total"

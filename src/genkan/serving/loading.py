@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genkan.errors import EngineUnavailable, ModelFileError
 from genkan.upstream.base import Answer
+from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class LoadingModel:
     def ready(self) -> bool:
         return self._model is not None
 
-    async def respond(self, request: GenerationRequest) -> Answer:
+    async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """See Responder. Raises EngineUnavailable until the model is there, and for ever when it cannot be loaded."""
-        return await self._loaded().respond(request)
+        return await self._loaded().respond(request, caller)
 
     async def prefix_cache_snapshot(self) -> dict[str, Any]:
         """See LocalModel. Raises EngineUnavailable until the model is there."""

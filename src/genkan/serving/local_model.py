@@ -14,7 +14,7 @@ from genkan.clock import Clock
 from genkan.config import ModelDefaults
 from genkan.engine.engine import Engine
 from genkan.engine.sampling_params import SamplingParams
-from genkan.engine.sequence import LOCAL_TENANT, PrefixOptions
+from genkan.engine.sequence import PrefixOptions
 from genkan.errors import ContextTooLong, InvalidRequest, UnsupportedOption
 from genkan.serving.namespaces import Namespaces
 from genkan.serving.options import refuse_unsupported
@@ -23,6 +23,7 @@ from genkan.serving.shapes import ChatShape, CompletionShape, Shape, Usage
 from genkan.serving.stop_strings import StopStrings
 from genkan.upstream.base import Answer
 from genkan.upstream.tokenizer import TextTokenizer
+from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
 
 _OFF_LOOP_CHARS = 4096  # encoding a longer text on the event loop would hold up the streams beside it
@@ -57,14 +58,15 @@ class LocalModel:
         self._fingerprint = fingerprint
         self._defaults = defaults
         self._clock = clock
-        self._namespaces = Namespaces((LOCAL_TENANT,))
+        self._namespaces = Namespaces()
 
-    async def respond(self, request: GenerationRequest) -> Answer:
+    async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """See Responder. Raises InvalidRequest for what the engine does not do or what does not fit its window."""
         refuse_unsupported(request)
         prompt_ids = await self._prompt_ids(request)
         params = self._params(request, len(prompt_ids))
-        pieces = self._pieces(prompt_ids, params, self._prefix_options(request), request.sampling.stop)
+        prefix = self._prefix_options(request, caller.tenant)
+        pieces = self._pieces(prompt_ids, params, caller.tenant, prefix, request.sampling.stop)
         shape = self._shape(request)
         if not request.stream:
             return Answer(body=await _collected(pieces, shape))
@@ -135,21 +137,26 @@ class LocalModel:
             ignore_eos=asked.ignore_eos,
         )
 
-    def _prefix_options(self, request: GenerationRequest) -> PrefixOptions:
+    def _prefix_options(self, request: GenerationRequest, tenant: str) -> PrefixOptions:
         extras = request.extras
         return PrefixOptions(
-            namespace=self._namespaces.of(LOCAL_TENANT, request.cache_salt),
+            namespace=self._namespaces.of(tenant, request.cache_salt),
             use=extras.prefix_cache is not False,
             ttl_s=extras.prefix_ttl_s,
             pin=bool(extras.prefix_pin),
         )
 
     async def _pieces(
-        self, prompt_ids: list[int], params: SamplingParams, prefix: PrefixOptions, stop: tuple[str, ...]
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        tenant: str,
+        prefix: PrefixOptions,
+        stop: tuple[str, ...],
     ) -> AsyncGenerator[_Piece, None]:
         """Pieces of the answer as they become clear. Closing it cancels the sequence."""
         text, stops, num_tokens = self._tokenizer.text_stream(), StopStrings(stop), 0
-        generated = self._engine.generate(prompt_ids, params, tenant=LOCAL_TENANT, prefix=prefix)
+        generated = self._engine.generate(prompt_ids, params, tenant=tenant, prefix=prefix)
         async with aclosing(generated) as tokens:
             async for token_id, reason, cached_tokens in tokens:
                 num_tokens += 1

@@ -12,26 +12,32 @@ import hmac
 import secrets
 
 _HALF_BYTES = 16
+_MAX_NAMES = 4096
 
 
 class Namespaces:
-    """Namespaces of this process."""
+    """Namespaces of this process. It remembers the names of the tenants it saw last, a few thousand of them."""
 
-    def __init__(self, tenants: tuple[str, ...]) -> None:
-        """``tenants`` are those whose names ``tenant_of`` can give back."""
+    def __init__(self, tenants: tuple[str, ...] = ()) -> None:
+        """``tenants`` are those that are known from the beginning."""
         self._key = secrets.token_bytes(32)
         self._names = {self.prefix_of(tenant): tenant for tenant in tenants}
 
     def of(self, tenant: str, salt: str | None) -> bytes:
         """Where a request of ``tenant`` finds pages and leaves them."""
-        return self.prefix_of(tenant) + self._hash(tenant, salt or "")
+        prefix = self.prefix_of(tenant)
+        if prefix not in self._names:
+            if len(self._names) >= _MAX_NAMES:
+                del self._names[next(iter(self._names))]
+            self._names[prefix] = tenant
+        return prefix + self._hash(tenant, salt or "")
 
     def prefix_of(self, tenant: str) -> bytes:
         """How all namespaces of ``tenant`` begin, and no others."""
         return self._hash(tenant)
 
     def tenant_of(self, namespace: bytes) -> str | None:
-        """The known tenant whose namespace it is."""
+        """The tenant whose namespace it is, if it is remembered."""
         return self._names.get(namespace[:_HALF_BYTES])
 
     def _hash(self, *parts: str) -> bytes:

@@ -128,3 +128,10 @@ class Accounts(Protocol):
 
     async def rows(self, after: str = "", *, at_most: int = 1000) -> list[tuple[str, bytes]]:
         """The ledger's rows after a cursor, oldest first, each with its own cursor; "" is the beginning."""
+
+    async def already_settled(self, request_ids: Sequence[str], since_s: float) -> set[str]:
+        """Which of these the ledger has a row of, written since then (Unix time) by ``settle``.
+
+        For settlements that may be asked again when ``settle`` no longer knows them, minutes later. One that was closed
+        as lost, and not settled since, is not among them. Cost: reads all rows since then.
+        """

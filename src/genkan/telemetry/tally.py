@@ -17,13 +17,13 @@ class Tally:
     """Counters and histograms that wait to be written. Without a running event loop nothing waits."""
 
     def __init__(self) -> None:
-        self._counts: dict[Counter, int] = {}
+        self._counts: dict[Counter, float] = {}
         self._observed: dict[Histogram, _Observed] = {}
         self._is_due = False
 
-    def count(self, counter: Counter) -> None:
-        """One more; ``counter`` has its labels already."""
-        self._counts[counter] = self._counts.get(counter, 0) + 1
+    def count(self, counter: Counter, by: float = 1) -> None:
+        """So much more; ``counter`` has its labels already."""
+        self._counts[counter] = self._counts.get(counter, 0) + by
         if not self._is_due:
             self._schedule()
 

@@ -1,8 +1,9 @@
 """The protocols behind which everything stands that can answer a generation request."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from genkan.wire.caller import LOCAL_TENANT, NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
 
 
@@ -14,11 +15,12 @@ class Answer:
     answer calls ``aclose``, always: it also cancels what is still being generated.
 
     ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
-    passed, and ``filtered`` says that a content filter ended it as soon as it began. Those who pass an
-    answer on fill them.
+    passed, ``pieces`` how many pieces of a stream have passed that say something, and ``filtered`` says that a content
+    filter ended it as soon as it began. ``cost_nano_usd`` is what it cost its client, once it has passed and if that is
+    known. Those who pass an answer on fill them.
     """
 
-    __slots__ = ("_closers", "batches", "body", "fields", "filtered", "headers", "usage")
+    __slots__ = ("_closers", "batches", "body", "cost_nano_usd", "fields", "filtered", "headers", "pieces", "usage")
 
     def __init__(self, *, body: bytes | None = None, batches: AsyncGenerator[list[bytes], None] | None = None) -> None:
         self.body = body
@@ -26,6 +28,8 @@ class Answer:
         self.headers: list[tuple[bytes, bytes]] = []
         self.fields: dict[str, object] = {}
         self.usage: dict[str, Any] | None = None
+        self.pieces = 0
+        self.cost_nano_usd: int | None = None
         self.filtered = False
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
@@ -47,10 +51,21 @@ class Answer:
                 await self._closers.pop()()
 
 
+class Call(NamedTuple):
+    """What an upstream is told of an attempt besides the request itself."""
+
+    id: str = ""  # of the request and the attempt, for the upstream's own records
+    tenant: str = LOCAL_TENANT  # for an upstream of our own: nobody else is told
+    max_tokens: int | None = None  # a bound on the answer, where the client set none and a budget needs one
+
+
+NO_CALL = Call()
+
+
 class Responder(Protocol):
     """Answers generation requests: the engine's model, or the gateway's pipeline in front of several upstreams."""
 
-    async def respond(self, request: GenerationRequest) -> Answer:
+    async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """The answer, once it has begun.
 
         Returns when the first event, or the whole body, is there: until then any RequestError may be raised and
@@ -63,7 +78,7 @@ class Upstream(Protocol):
 
     name: str
 
-    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         """As a Responder's, from ``model``, by the name it has there, and within ``total_s`` to its end.
 
         Returns when the first piece of the answer itself is there, such as a word; what comes before it is held back,

@@ -17,7 +17,7 @@ from genkan import __version__
 from genkan.config import ConnectionsConfig, Timeouts
 from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
 from genkan.upstream.answer_events import MAX_BODY_BYTES, AnswerEvents, some_of
-from genkan.upstream.base import Answer
+from genkan.upstream.base import NO_CALL, Answer, Call
 from genkan.upstream.bulkhead import Bulkhead, Full
 from genkan.upstream.http_client import ConnectTimeout, Dial, HttpClient, HttpError, NotConnected, Response
 from genkan.upstream.phase_timer import PhaseTimer
@@ -68,7 +68,7 @@ class HttpUpstream(ABC):
         """Where it has what OpenAI has at ``path``."""
 
     @abstractmethod
-    def _body(self, request: GenerationRequest, model: str) -> bytes:
+    def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
         """The request as this upstream gets it: asked for ``model``, and for the usage of a stream."""
 
     @abstractmethod
@@ -83,25 +83,30 @@ class HttpUpstream(ABC):
         """Close every connection."""
         self.client.close()
 
-    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+    def _own_headers(self, call: Call) -> bytes:
+        """Header lines that tell of the attempt. Ids and tenants have no characters that a header may not have."""
+        return f"x-client-request-id: {call.id}\r\n".encode("ascii") if call.id else b""
+
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         """See Upstream."""
-        call = _Call(self, total_s=min(total_s, self.timeouts.total_s))
+        holding = _Held(self, total_s=min(total_s, self.timeouts.total_s))
         try:
-            await call.enter()
-            with self.naming, call.first_phase(stream=request.stream):
-                call.response = response = await self.send("POST", request.path, self._body(request, model))
+            await holding.enter()
+            with self.naming, holding.first_phase(stream=request.stream):
+                body, own = self._body(request, model, call), self._own_headers(call)
+                holding.response = response = await self.send("POST", request.path, body, own=own)
                 if response.status != 200:
                     raise await self._refused(response)
                 if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
                     raise self.broken("The answer is compressed, and was not to be.")
-                answer = await (self._stream(request, call) if request.stream else self._whole(response))
+                answer = await (self._stream(request, holding) if request.stream else self._whole(response))
         except BaseException:
-            await call.aclose()
+            await holding.aclose()
             raise
         if answer.body is not None:
-            await call.aclose()  # the client may take its time
+            await holding.aclose()  # the client may take its time
         else:
-            answer.on_close(call.aclose)
+            answer.on_close(holding.aclose)
         return answer
 
     async def exchange(self, method: str, path: str, parameters: dict[str, str], *, limit_s: float) -> bytes:
@@ -120,16 +125,22 @@ class HttpUpstream(ABC):
             timer.close()
 
     async def send(
-        self, method: str, path: str, body: bytes | None = None, parameters: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        own: bytes = b"",
     ) -> Response:
-        """The response to one request, once its head has come. Raises HttpError."""
+        """The response to one request, once its head has come. ``own`` are its own header lines. Raises HttpError."""
         head = self._heads.get((method, path)) or self._make_head(method, path)
         if parameters:
             line, _, rest = head.partition(b" HTTP/1.1")
             head = b"%b?%b HTTP/1.1%b" % (line, urlencode(parameters).encode(), rest)
         if body is None:
             return await self.client.request(head + b"\r\n")
-        return await self.client.request(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        return await self.client.request(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, own, len(body), body))
 
     def _make_head(self, method: str, path: str) -> bytes:
         text = f"{method} {self._target(path)} HTTP/1.1\r\n{self._header_lines}"
@@ -170,9 +181,9 @@ class HttpUpstream(ABC):
             raise self.broken(f"The answer has more than {MAX_BODY_BYTES} bytes.")
         return body
 
-    async def _stream(self, request: GenerationRequest, call: "_Call") -> Answer:
-        assert call.response is not None
-        events = AnswerEvents(self.name, call.response, request)
+    async def _stream(self, request: GenerationRequest, holding: "_Held") -> Answer:
+        assert holding.response is not None
+        events = AnswerEvents(self.name, holding.response, request)
         held: list[bytes] = []
         held_bytes = 0
         while not events.follower.started:
@@ -184,29 +195,29 @@ class HttpUpstream(ABC):
             held += batch
             held_bytes += sum(map(len, batch))
         answer = Answer()
-        answer.batches = self._batches(answer, held, events, call)
-        answer.usage = events.follower.usage
+        answer.batches = self._batches(answer, held, events, holding)
+        answer.usage, answer.pieces = events.follower.usage, events.follower.pieces
         answer.filtered = events.follower.filtered and events.follower.complete
         return answer
 
     async def _batches(
-        self, answer: Answer, held: list[bytes], events: AnswerEvents, call: "_Call"
+        self, answer: Answer, held: list[bytes], events: AnswerEvents, holding: "_Held"
     ) -> AsyncGenerator[list[bytes], None]:
         if held:
             yield held
         while not events.ended:
             limit_s = _AFTERMATH_S if events.follower.complete else self.timeouts.between_tokens_s
             try:
-                with self.naming, call.timer.phase("between_tokens", limit_s):
+                with self.naming, holding.timer.phase("between_tokens", limit_s):
                     batch = await events.next()
             except TimedOut:
                 if events.follower.complete:
                     return  # all of the answer was there; the response is cut off for want of its end
                 raise
-            answer.usage = events.follower.usage
+            answer.usage, answer.pieces = events.follower.usage, events.follower.pieces
             if batch:
                 yield batch
-        call.complete = True
+        holding.complete = True
 
 
 class _Named:
@@ -227,7 +238,7 @@ class _Named:
             raise ours from error
 
 
-class _Call:
+class _Held:
     """What one attempt holds: a place in the bulkhead, a timer, a response."""
 
     __slots__ = ("_entered", "_upstream", "complete", "response", "timer")

@@ -12,6 +12,7 @@ import orjson
 
 from genkan.config import ConnectionsConfig, EngineUpstreamConfig
 from genkan.errors import UpstreamError
+from genkan.upstream.base import Call
 from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import UnixDialer
 from genkan.upstream.http_upstream import HttpUpstream
@@ -20,6 +21,9 @@ from genkan.wire.chat import GenerationRequest
 
 #: Where the engine shows and purges its prefix cache, on its socket as on the gateway.
 PREFIX_CACHE_PATH = "/admin/prefix-cache"
+
+#: How the engine learns whose request it is: tenants share its time fairly, and no cached prefix.
+TENANT_HEADER = "x-genkan-tenant"
 
 _KEPT = ConnectionsConfig(keep_alive=100, keep_alive_s=3.0)
 _ADMIN_S = 30.0  # the engine answers between two forward passes, and the prefill of a long chunk takes seconds
@@ -39,6 +43,9 @@ class LocalEngine(HttpUpstream):
             bulkhead=Bulkhead(0, 0),
         )
 
+    def _own_headers(self, call: Call) -> bytes:
+        return super()._own_headers(call) + f"{TENANT_HEADER}: {call.tenant}\r\n".encode("ascii")
+
     async def prefix_cache(self) -> bytes:
         """The engine's prefix cache, as the JSON it gives. Raises UpstreamError."""
         return await self._administer("GET", {})
@@ -53,7 +60,7 @@ class LocalEngine(HttpUpstream):
     def _target(self, path: str) -> str:
         return path
 
-    def _body(self, request: GenerationRequest, model: str) -> bytes:
+    def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
         body = {**request.raw, "model": model}
         if request.stream:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}

@@ -9,6 +9,7 @@ import orjson
 from genkan.clock import Clock
 from genkan.config import OpenAiUpstreamConfig
 from genkan.errors import UpstreamError
+from genkan.upstream.base import Call
 from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.http_upstream import HttpUpstream
@@ -45,10 +46,12 @@ class OpenAiUpstream(HttpUpstream):
     def _target(self, path: str) -> str:
         return self._path + path.removeprefix("/v1")
 
-    def _body(self, request: GenerationRequest, model: str) -> bytes:
+    def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
         body = {**without_extras(request.raw), "model": model}
         if request.stream and self._config.stream_usage:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        if call.max_tokens is not None:
+            body["max_tokens"] = call.max_tokens
         return orjson.dumps(body)
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:

@@ -49,6 +49,7 @@ class AnswerStream:
         "_show_usage",
         "failure",
         "filtered",
+        "pieces",
         "started",
         "usage",
     )
@@ -64,6 +65,7 @@ class AnswerStream:
         self._begun = {0}
         self._finished: set[int] = set()
         self.started = False
+        self.pieces = 0  # that say something, as they came
         self.failure: MalformedAnswer | ErrorInAnswer | None = None  # what is wrong after what was passed on
         self.filtered = False  # it ended by the upstream's content filter
         self.usage: dict[str, Any] | None = None
@@ -115,7 +117,9 @@ class AnswerStream:
         delta = choice.get("delta")
         if type(delta) is not dict:
             return False
-        self.started = self.started or _says_something(choice)
+        if _says_something(choice):
+            self.started = True
+            self.pieces += 1
         return True
 
     def _wanted(self, chunk: dict[str, Any]) -> bool:
@@ -150,6 +154,7 @@ class AnswerStream:
             return not reason
         if reason == "error" or choice.get("error"):
             raise ErrorInAnswer(choice.get("error") or reason)
+        self.pieces += said
         if reason:
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"

@@ -143,7 +143,7 @@ async def test_what_the_engine_refuses_reaches_the_client() -> None:
             raise EngineUnavailable("loading")
 
     endpoint = PrefixCacheEndpoint(Loading(OnePerTenant()))
-    app = Api({"/p": {"GET": endpoint.get}}, lambda _: None, [])
+    app = Api({"/p": {"GET": endpoint.get}}, Doorkeeper(ServerConfig()).admit, [])
     client = await AsgiClient(app).request("GET", "/p")
     assert (client.status, client.error["code"]) == (503, "engine_unavailable")
     assert (await AsgiClient(app).request("GET", "/p?format=html")).status == 200  # the page then says why

@@ -12,6 +12,7 @@ from genkan.api.routes import Api
 from genkan.config import ServerConfig
 from genkan.errors import ContextTooLong, TimedOut
 from genkan.upstream.base import Answer
+from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import ChatRequest, GenerationRequest
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +76,7 @@ async def test_a_client_that_leaves_before_the_answer_cancels_it() -> None:
     started, cancelled = asyncio.Event(), asyncio.Event()
 
     class Slow(ScriptedResponder):
-        async def respond(self, request: object) -> object:  # type: ignore[override]
+        async def respond(self, request: object, caller: object = None) -> object:  # type: ignore[override]
             started.set()
             try:
                 await asyncio.Event().wait()
@@ -116,8 +117,8 @@ class Counting(ScriptedResponder):
         super().__init__()
         self._usage = usage
 
-    async def respond(self, request: GenerationRequest) -> Answer:
-        answer = await super().respond(request)
+    async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
+        answer = await super().respond(request, caller)
         answer.usage = self._usage
         return answer
 

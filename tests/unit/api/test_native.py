@@ -15,7 +15,7 @@ from genkan.api.routes import Api
 from genkan.config import Config, ServerConfig
 from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
-from genkan.upstream.base import Answer
+from genkan.upstream.base import NO_CALL, Answer, Call
 from genkan.wire.chat import GenerationRequest
 
 pytestmark = pytest.mark.anyio
@@ -160,5 +160,5 @@ async def test_a_stream_is_collected_up_to_a_limit(monkeypatch: pytest.MonkeyPat
 class Unchecked(ServedBy):
     """An upstream that passes on what it gets."""
 
-    async def respond(self, request: GenerationRequest, model: str, *, total_s: float) -> Answer:
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         return await self._responder.respond(request)

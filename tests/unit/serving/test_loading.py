@@ -12,6 +12,7 @@ from genkan.errors import EngineUnavailable, ModelFileError
 from genkan.serving.loading import LoadingModel
 from genkan.serving.local_model import LocalModel
 from genkan.upstream.base import Answer
+from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import ChatRequest, GenerationRequest
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ class LoadedModel:
         self.requests: list[GenerationRequest] = []
         self.stopped = 0
 
-    async def respond(self, request: GenerationRequest) -> Answer:
+    async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         self.requests.append(request)
         return Answer(body=b"{}")
 

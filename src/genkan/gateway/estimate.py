@@ -1,0 +1,165 @@
+"""How many tokens a request will take, told before anybody has counted them. Pure.
+
+Theory. Limits on tokens are drawn on before a request is sent, so its tokens must be guessed; to run each upstream's
+own tokenizer would cost more than all the rest of a request. What a tokenizer does is close to linear: so many tokens a
+character of ASCII, more for each byte of other scripts (of Vietnamese or Korean), and some around each message. The
+three numbers are learned, for each route, from what its upstreams report, by normalised least mean squares, which is a
+few multiplications a request. The length of answers is learned as a mean and a mean deviation.
+
+Budgets must not be overshot, so they need a bound and no guess: a token of any tokenizer in use stands for a byte at
+least, templates add a few tokens around each message, and an answer ends at ``max_tokens``.
+
+Source: Widrow and Hoff, "Adaptive switching circuits", 1960 (LMS); Jacobson, "Congestion avoidance and control", 1988
+(mean and deviation).
+"""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
+
+_STEP = 0.1
+_ANSWER_STEP = 0.05
+_FIRST_ANSWER_TOKENS = 256.0
+_PER_IMAGE = 1500  # what vision models take for a middling one
+_MOST_PER_IMAGE = 16_384
+_MOST_PER_MESSAGE = 16
+_MOST_AROUND = 64  # a template's own system prompt
+#: What a prompt is made of besides messages.
+_BESIDES = ("tools", "functions", "response_format", "suffix")
+
+
+class Size(NamedTuple):
+    """How long a prompt is."""
+
+    ascii: int  # characters
+    other: int  # bytes of characters that are not ASCII
+    messages: int
+    images: int
+    tokens: int  # of prompts that come as token ids
+
+
+def size_of(request: GenerationRequest) -> Size:
+    """The size of its prompt. Cost: about 1 µs, and 0.3 µs a message."""
+    if isinstance(request, ChatRequest):
+        return _chat_size(request)
+    assert isinstance(request, CompletionRequest)
+    measure = _Measure()
+    for prompt in request.prompts:
+        if isinstance(prompt, str):
+            measure.text(prompt)
+        else:
+            measure.tokens += len(prompt)
+    measure.besides(request.raw)
+    return measure.size(len(request.prompts))
+
+
+def most_prompt_tokens(size: Size) -> int:
+    """No tokenizer takes more for it."""
+    return (
+        size.ascii
+        + size.other
+        + size.tokens
+        + _MOST_PER_MESSAGE * size.messages
+        + _MOST_PER_IMAGE * size.images
+        + _MOST_AROUND
+    )
+
+
+class Estimator:
+    """What one route's requests take, as far as its upstreams have told. Starts from what is usual."""
+
+    __slots__ = ("_around", "_deviation", "_mean", "_per_ascii", "_per_other")
+
+    def __init__(self) -> None:
+        self._per_ascii, self._per_other, self._around = 0.25, 0.4, 4.0
+        self._mean, self._deviation = _FIRST_ANSWER_TOKENS, _FIRST_ANSWER_TOKENS / 2
+
+    def prompt_tokens(self, size: Size) -> int:
+        """A fair guess at the prompt's tokens, at least 1."""
+        return max(1, round(self._guess(size)) + size.tokens + _PER_IMAGE * size.images)
+
+    def answer_tokens(self, max_tokens: int | None, choices: int) -> int:
+        """What most answers stay below; never more than ``max_tokens`` allows."""
+        usual = round(self._mean + self._deviation)
+        return choices * max(1, usual if max_tokens is None else min(usual, max_tokens))
+
+    def learn(self, size: Size, prompt_tokens: int, completion_tokens: int, choices: int) -> None:
+        """An upstream has counted."""
+        if not size.images:
+            self._learn_prompt(size, prompt_tokens - size.tokens)
+        error = completion_tokens / choices - self._mean
+        self._mean += _ANSWER_STEP * error
+        self._deviation += _ANSWER_STEP * (abs(error) - self._deviation)
+
+    def _guess(self, size: Size) -> float:
+        return self._per_ascii * size.ascii + self._per_other * size.other + self._around * size.messages
+
+    def _learn_prompt(self, size: Size, tokens: int) -> None:
+        power = float(size.ascii**2 + size.other**2 + size.messages**2)
+        if power == 0.0:
+            return
+        pull = _STEP * (tokens - self._guess(size)) / power
+        self._per_ascii = _within(self._per_ascii + pull * size.ascii, 0.02, 1.0)
+        self._per_other = _within(self._per_other + pull * size.other, 0.02, 1.0)
+        self._around = _within(self._around + pull * size.messages, 0.0, 40.0)
+
+
+class _Measure:
+    __slots__ = ("ascii", "images", "other", "tokens")
+
+    def __init__(self) -> None:
+        self.ascii = self.other = self.images = self.tokens = 0
+
+    def text(self, text: str) -> None:
+        if text.isascii():
+            self.ascii += len(text)
+            return
+        ascii_chars = len(text.encode("ascii", "ignore"))
+        self.ascii += ascii_chars
+        self.other += len(text.encode("utf-8", "surrogatepass")) - ascii_chars
+
+    def besides(self, raw: dict[str, Any]) -> None:
+        for name in _BESIDES:
+            if (value := raw.get(name)) is not None:
+                self.anything(value)
+
+    def anything(self, value: Any) -> None:
+        try:
+            self.ascii += len(orjson.dumps(value))
+        except TypeError:  # nested deeper than can be written: its upstream will not see it either
+            self.ascii += len(str(value))
+
+    def message(self, message: dict[str, Any]) -> None:
+        content = message.get("content")
+        if type(content) is str:
+            self.text(content)
+        elif type(content) is list:
+            for part in content:
+                self._part(part)
+        if len(message) > 2:
+            self.anything({name: value for name, value in message.items() if name not in ("role", "content")})
+
+    def _part(self, part: dict[str, Any]) -> None:
+        if part.get("type") == "text":
+            self.text(part["text"])
+        elif part.get("type") == "image_url":
+            self.images += 1
+        else:
+            self.anything(part)
+
+    def size(self, messages: int) -> Size:
+        return Size(self.ascii, self.other, messages, self.images, self.tokens)
+
+
+def _chat_size(request: ChatRequest) -> Size:
+    measure = _Measure()
+    for message in request.messages:
+        measure.message(message)
+    measure.besides(request.raw)
+    return measure.size(len(request.messages))
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)

@@ -1,0 +1,201 @@
+"""Settlements on their way to Redis: in batches, one after the other, until each was taken.
+
+Theory. To settle is idempotent, so whatever is not known to have been done is asked again, for as long as it takes.
+Redis itself may forget its last second when it is killed (it forces its own log to disk once a second). So what it
+took is remembered here until a later call, begun ``SURE_AFTER_S`` after that, was answered by the same Redis; when
+another answers, or the same after a restart, `Outbox.lost_ground` sends it again.
+
+A settlement that Redis alone refuses, while it takes others, must not stop them: a batch that is refused is sent again
+one by one, and what is refused ``REFUSALS`` times is set aside.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from genkan.clock import Clock
+from genkan.errors import StoreError, StoreRefused, StoreTimeout
+from genkan.gateway.ledger_observer import LedgerObserver
+from genkan.store.accounts import Accounts, Outcome, Settlement
+
+SURE_AFTER_S = 3.0
+REFUSALS = 5
+_BATCH = 100
+_AT_MOST = 50_000
+_AT_MOST_BYTES = 64 * 2**20
+_DONE_EVERY_S = 0.1
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+
+# What Redis says of itself, whatever it is asked. Anything else is said of the settlement.
+# fmt: off
+_CONDITIONS = frozenset({
+    "BUSY", "CLUSTERDOWN", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
+    "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS",
+})
+# fmt: on
+
+_log = logging.getLogger("genkan.gateway")
+
+
+class Outbox:
+    """What waits to be settled. `put` costs well below a microsecond; one task, `run`, does the sending."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        *,
+        clock: Clock,
+        observer: LedgerObserver,
+        on_done: Callable[[list[str]], None],
+        on_refused: Callable[[Settlement, str], None],
+        at_most: int = _AT_MOST,
+        at_most_bytes: int = _AT_MOST_BYTES,
+    ) -> None:
+        """``on_done`` gets ids that Redis will not forget, ``on_refused`` what is set aside, and why."""
+        self._accounts = accounts
+        self._clock = clock
+        self._observer = observer
+        self._on_done = on_done
+        self._on_refused = on_refused
+        self._at_most, self._at_most_bytes = at_most, at_most_bytes
+        self._waiting: deque[Settlement] = deque()
+        self._waiting_bytes = 0  # of those and of the batch that is being sent
+        self._taken: deque[tuple[float, Settlement]] = deque()  # by Redis, with when it said so
+        self._refusals: Counter[str] = Counter()
+        self._batch = _BATCH
+        self._done_s = 0.0
+        self._wanted = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, settlement: Settlement) -> bool:
+        """Have it settled as soon as can be: the sending begins in the next turn of the event loop. False: no place."""
+        if len(self._waiting) >= self._at_most or self._waiting_bytes >= self._at_most_bytes:
+            return False
+        self._waiting.append(settlement)
+        self._waiting_bytes += _size(settlement)
+        self._empty.clear()
+        self._wanted.set()
+        return True
+
+    def lost_ground(self) -> None:
+        """Redis may have forgotten what it took last: all that is not sure is sent again, before anything else."""
+        if not self._taken:
+            return
+        for _, settlement in reversed(self._taken):
+            self._waiting.appendleft(settlement)
+            self._waiting_bytes += _size(settlement)
+        self._taken.clear()
+        self._empty.clear()
+        self._wanted.set()
+
+    def answered(self, asked_s: float) -> None:
+        """Redis did something that it was asked at ``asked_s``; what it had taken well before that, it has for good."""
+        if asked_s - self._done_s < _DONE_EVERY_S:
+            return
+        self._done_s = asked_s
+        sure = []
+        while self._taken and self._taken[0][0] + SURE_AFTER_S <= asked_s:
+            sure.append(self._taken.popleft()[1].request_id)
+        if sure:
+            self._on_done(sure)
+
+    def close(self) -> None:
+        """No more will be sent: what Redis took counts as done."""
+        self._on_done([settlement.request_id for _, settlement in self._taken])
+        self._taken.clear()
+
+    async def drained(self) -> None:
+        """Wait until Redis took all that was put."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Send, until cancelled. What is being sent then counts as not taken."""
+        pause_s = _SHORTEST_PAUSE_S
+        while True:
+            await self._wanted.wait()
+            try:
+                is_well = await self._send(self._next_batch())
+            except StoreError as error:
+                is_well = False
+                if isinstance(error, StoreTimeout):
+                    self._batch = max(1, self._batch // 2)  # perhaps it was too much for the time it has
+            self._observer.queued(len(self._waiting))
+            if not self._waiting:
+                self._wanted.clear()
+                self._empty.set()
+            if is_well:
+                pause_s = _SHORTEST_PAUSE_S
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _next_batch(self) -> list[Settlement]:
+        return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+
+    async def _send(self, batch: list[Settlement]) -> bool:
+        """Whether all went well; what did not waits again. Raises StoreError."""
+        asked_s = self._clock.monotonic()
+        try:
+            answers = await settled_or_refused(self._accounts, batch)
+        except BaseException:
+            self._waiting.extendleft(reversed(batch))
+            raise
+        self._batch = min(2 * self._batch, _BATCH)
+        now_s = self._clock.monotonic()
+        outcomes: Counter[Outcome] = Counter()
+        again = []
+        for settlement, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Exception):
+                again.extend(self._refused(settlement, answer))
+                continue
+            outcomes[answer] += 1
+            self._taken.append((now_s, settlement))
+            self._waiting_bytes -= _size(settlement)
+            if self._refusals:
+                self._refusals.pop(settlement.request_id, None)
+        for outcome, n in outcomes.items():
+            self._observer.settled(outcome, n)
+        self._waiting.extend(again)
+        self.answered(asked_s)
+        return not again
+
+    def _refused(self, settlement: Settlement, why: Exception) -> list[Settlement]:
+        """What is to be tried again: it, or nothing."""
+        self._refusals[settlement.request_id] += 1
+        if self._refusals[settlement.request_id] < REFUSALS:
+            return [settlement]
+        del self._refusals[settlement.request_id]
+        self._waiting_bytes -= _size(settlement)
+        self._observer.refused()
+        self._on_refused(settlement, str(why) or type(why).__name__)
+        return []
+
+
+async def settled_or_refused(accounts: Accounts, batch: Sequence[Settlement]) -> list[Outcome | Exception]:
+    """How each was settled, or why it alone cannot be. One round trip, unless one of them is refused.
+
+    Raises StoreError if it is Redis that is not well; then any number of them may have been settled.
+    """
+    try:
+        return [*await accounts.settle(batch)]
+    except StoreRefused as error:
+        if error.code in _CONDITIONS:
+            raise
+        refusal: Exception = error
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug that one settlement meets must not stop the others
+        _log.exception("settlements could not be sent")
+        refusal = error
+    if len(batch) == 1:
+        return [refusal]
+    return [answer for each in batch for answer in await settled_or_refused(accounts, [each])]
+
+
+def _size(settlement: Settlement) -> int:
+    return len(settlement.row) + 600  # the rest of it, about

@@ -1,0 +1,55 @@
+"""Who is told of a request's attempts, for the ledger."""
+
+from typing import Protocol
+
+from genkan.errors import UpstreamError
+from genkan.gateway.deployment import Deployment
+from genkan.gateway.reservations import Reservation
+from genkan.store.accounts import Amounts
+from genkan.upstream.base import NO_CALL, Answer, Call
+
+
+class Recorder(Protocol):
+    """Keeps the record of one request. Called while it waits, so quick."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def amounts(self) -> Amounts:
+        """What an attempt may take, as far as that can be told."""
+
+    def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
+        """The ``attempt``-th is about to be sent; what its upstream is told of it.
+
+        ``room`` is what it holds of the deployment's limits, to be given back when it has ended.
+        """
+
+    def attempt_ended(
+        self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
+    ) -> None:
+        """It ended, once: with ``answer`` as far as that has come, or without any."""
+
+    def priced(self, attempt: int, payloads: list[bytes], answer: Answer) -> list[bytes]:
+        """``payloads``, in which ``usage`` also says what the answer cost so far."""
+
+
+class Unrecorded:
+    """Where no ledger is kept, nor any limit."""
+
+    request_id = ""
+    amounts = Amounts()
+
+    def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
+        return NO_CALL
+
+    def attempt_ended(
+        self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
+    ) -> None:
+        pass
+
+    def priced(self, attempt: int, payloads: list[bytes], answer: Answer) -> list[bytes]:
+        return payloads
+
+
+UNRECORDED = Unrecorded()

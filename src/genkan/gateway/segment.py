@@ -1,0 +1,144 @@
+"""One file of the journal, held by one process at a time.
+
+Who writes a segment, or replays one, holds its flock. The kernel frees that when the process ends, however it ends: so
+a segment whose lock is free has nobody who remembers what it says. A lock can be taken just before the file is removed
+by who held it before; then it is the lock of nothing, which `os.fstat` tells by the file having no name any more.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+from pathlib import Path
+
+_NAME = re.compile(r"\d+-[0-9a-f]{12}\.journal")
+
+
+class Segment:
+    """A segment that this process writes. Its file is made at the first write, under a name of its own."""
+
+    __slots__ = ("_fd", "_folder", "_is_torn", "has_left", "is_dirty", "path", "requests", "size_bytes")
+
+    def __init__(self, folder: Path) -> None:
+        self.path: Path | None = None
+        self.size_bytes = 0
+        self.is_dirty = False  # written since the last `duplicate`
+        self.has_left = False  # some of its requests are left to whoever replays it
+        self.requests: set[str] = set()  # that this process still looks after
+        self._folder = folder
+        self._fd = -1
+        self._is_torn = False
+
+    def write(self, line: bytes) -> None:
+        """Append a whole line, by one call of the system. Raises OSError if not all of it was written."""
+        if self._fd < 0:
+            self._open()
+        if self._is_torn:
+            line = b"\n" + line
+        written = os.write(self._fd, line)
+        self.size_bytes += written
+        self.is_dirty = True
+        self._is_torn = written < len(line)
+        if self._is_torn:
+            raise OSError(errno.ENOSPC, "only a part of a record was written")
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fdatasync(self._fd)
+
+    def duplicate(self) -> int | None:
+        """Another descriptor of the file for who syncs it, and closes it; None if nothing was written meanwhile."""
+        if not self.is_dirty or self._fd < 0:
+            return None
+        self.is_dirty = False
+        return os.dup(self._fd)
+
+    def clear(self) -> None:
+        """Forget what was written."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            self.size_bytes, self._is_torn = 0, False
+
+    def remove(self) -> None:
+        """Delete the file."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file: whoever finds it may replay it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while self._fd < 0:
+            self.path = self._folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                is_mine = _locked(fd)
+            except OSError:
+                os.close(fd)
+                raise
+            if is_mine:
+                self._fd = fd
+            else:  # found between those two calls by who replays, and removed as it is empty
+                os.close(fd)
+
+
+class Orphan:
+    """A segment whose writer is gone, held until `remove` or `release`."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    @classmethod
+    def take(cls, path: Path) -> "Orphan | None":
+        """The segment at ``path``; None if another process holds it, or it is gone."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            if _locked(fd):
+                return cls(path, fd)
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def read(self) -> bytes:
+        """All of it. May be called in a thread that outlives the lock."""
+        return self.path.read_bytes()
+
+    def remove(self) -> None:
+        """Delete it: all that it says is done."""
+        self.path.unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Leave it for later, or to another process."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def segments_in(folder: Path) -> list[Path]:
+    """Every segment there, whoever holds it, in no order; other files are not ours."""
+    try:
+        return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+
+
+def _locked(fd: int) -> bool:
+    """Whether the lock is ours now, and that of a file that still has a name. Raises OSError if files have no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(fd).st_nlink > 0

@@ -1,0 +1,279 @@
+"""One admitted request, from admission to its row of the ledger.
+
+**What its client is billed**: the tokens of the attempt that answered, as its upstream counted them. If it did not,
+because the stream broke off or the client left, what was delivered counts: one token for each piece of the stream that
+said something, which is what servers with OpenAI's API send, and the estimated prompt; the row then says
+``estimated``. Nothing was delivered, nothing is billed. Attempts that did not answer are never the client's to pay;
+what their upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where
+the connection broke or took too long.
+"""
+
+from typing import Any, Protocol
+
+import orjson
+
+from genkan.clock import Clock
+from genkan.errors import ConnectFailed, GenkanError, RequestError, TimedOut, UpstreamBroken, UpstreamError
+from genkan.gateway.chain import Chain
+from genkan.gateway.deployment import Deployment
+from genkan.gateway.estimate import Estimator, Size
+from genkan.gateway.ledger import Ledger
+from genkan.gateway.reservations import Reservation, Reservations
+from genkan.store.accounts import Amounts, Settlement
+from genkan.upstream.base import Answer, Call
+from genkan.wire.caller import Caller
+from genkan.wire.chat import GenerationRequest
+from genkan.wire.usage import Usage
+
+Header = tuple[bytes, bytes]
+_BYTES_PER_TOKEN = 4  # of a whole answer that came without usage
+
+
+class TicketObserver(Protocol):
+    """Is told what requests took."""
+
+    def billed(self, deployment: str, usage: Usage, cost_nano_usd: int | None, saved_nano_usd: int) -> None:
+        """An attempt answered a client."""
+
+
+class Ticket:
+    """Records the attempts of one request, and settles it once. A Recorder."""
+
+    __slots__ = (
+        "_answer",
+        "_answering",
+        "_attempts",
+        "_caller",
+        "_chain",
+        "_clock",
+        "_deployments",
+        "_estimator",
+        "_ledger",
+        "_observer",
+        "_prompt_tokens",
+        "_request",
+        "_reservation",
+        "_reservations",
+        "_rooms",
+        "_size",
+        "_state",
+        "_usages",
+        "headers",
+        "max_tokens",
+    )
+
+    def __init__(
+        self,
+        *,
+        request: GenerationRequest,
+        caller: Caller,
+        chain: Chain,
+        reservation: Reservation,
+        reservations: Reservations,
+        ledger: Ledger,
+        estimator: Estimator,
+        size: Size,
+        prompt_tokens: int,
+        headers: list[Header],
+        max_tokens: int | None,
+        observer: TicketObserver,
+        clock: Clock,
+    ) -> None:
+        """``headers`` tell the client of its limits. ``max_tokens`` is set where a budget bounds the answer."""
+        self.headers = headers
+        self.max_tokens = max_tokens
+        self._request = request
+        self._caller = caller
+        self._chain = chain
+        self._reservation = reservation
+        self._reservations = reservations
+        self._ledger = ledger
+        self._estimator = estimator
+        self._size = size
+        self._prompt_tokens = prompt_tokens
+        self._observer = observer
+        self._clock = clock
+        self._deployments: list[Deployment] = []
+        self._attempts: list[dict[str, Any]] = []  # as rows have them
+        self._usages: list[Usage | None] = []
+        self._rooms: list[Reservation | None] = []
+        self._answering: int | None = None  # the attempt that answers, once that is known
+        self._answer: Answer | None = None
+        self._state: str | None = None  # once settled
+
+    # Recorder
+
+    @property
+    def request_id(self) -> str:
+        return self._caller.request_id
+
+    @property
+    def amounts(self) -> Amounts:
+        return self._reservation.admission.amounts
+
+    def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
+        self._deployments.append(deployment)
+        self._usages.append(None)
+        self._rooms.append(room)
+        self._attempts.append({"n": attempt, "deployment": deployment.name})
+        if self._reservation.admission.draft:
+            self._ledger.attempt_begun(self._caller.request_id, attempt, deployment.name)
+        return Call(f"{self._caller.request_id}.{attempt}", self._caller.tenant, self.max_tokens)
+
+    def attempt_ended(
+        self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
+    ) -> None:
+        usage, estimated = self._usage_of(answer)
+        cost = self._cost_of(attempt, usage, error)
+        self._usages[attempt - 1] = usage
+        self._attempts[attempt - 1] |= {
+            "state": state,
+            "usage": usage,
+            "estimated": estimated,
+            "cost_nano_usd": cost,
+            "seconds": round(seconds, 6),
+        }
+        self._leave(attempt, usage, state)
+        if attempt == self._answering:
+            self._settle(state)
+
+    def priced(self, attempt: int, payloads: list[bytes], answer: Answer) -> list[bytes]:
+        if not self._request.include_usage:
+            return payloads
+        usage = Usage.read(answer.usage)
+        cost = self._cost_of(attempt, usage, None)
+        return [_with_cost(payload, cost) if b'"usage"' in payload else payload for payload in payloads]
+
+    # the end
+
+    def answered(self, answer: Answer, attempt: int) -> None:
+        """The ``attempt``-th is the one whose answer the client gets."""
+        self._answering, self._answer = attempt, answer
+        if "state" in self._attempts[attempt - 1]:
+            self._settle(str(self._attempts[attempt - 1]["state"]))
+
+    def failed(self, error: BaseException) -> None:
+        """No answer came of it. Does nothing once it is settled."""
+        if isinstance(error, RequestError):
+            error.headers = (*error.headers, *self.headers)
+            self._settle(error.code or error.type)
+        else:
+            self._settle("internal_error" if isinstance(error, Exception) else "client_gone")
+
+    @property
+    def cost_nano_usd(self) -> int | None:
+        """What its client is billed, as far as is known yet."""
+        return None if self._answering is None else self._attempts[self._answering - 1].get("cost_nano_usd")
+
+    def _usage_of(self, answer: Answer | None) -> tuple[Usage | None, bool]:
+        if answer is None:
+            return None, False
+        if (usage := Usage.read(answer.usage)) is not None:
+            return usage, False
+        if answer.body is not None:
+            return Usage(self._prompt_tokens, max(1, len(answer.body) // _BYTES_PER_TOKEN)), True
+        return (Usage(self._prompt_tokens, answer.pieces), True) if answer.pieces else (None, False)
+
+    def _cost_of(self, attempt: int, usage: Usage | None, error: UpstreamError | None) -> int | None:
+        price = self._deployments[attempt - 1].price
+        if usage is not None:
+            return None if price is None else price.nano_usd(usage)
+        is_unknown = error is None or (isinstance(error, TimedOut | UpstreamBroken) and not _never_sent(error))
+        return None if is_unknown else 0
+
+    def _leave(self, attempt: int, usage: Usage | None, state: str) -> None:
+        room, self._rooms[attempt - 1] = self._rooms[attempt - 1], None
+        meter = self._deployments[attempt - 1].meter
+        if room is not None and meter is not None:
+            meter.leave(room, Amounts(1, self._rated(usage, state)))
+
+    def _settle(self, state: str) -> None:
+        if self._state is not None:
+            return
+        self._state = state
+        for attempt, begun in enumerate(self._attempts, 1):
+            if "state" not in begun:  # nobody tells of it any more
+                self._leave(attempt, None, state)
+                begun |= {"state": state, "usage": None, "estimated": False, "cost_nano_usd": None, "seconds": 0.0}
+        answering = self._answering
+        usage = None if answering is None else self._usages[answering - 1]
+        cost = 0 if usage is None else self.cost_nano_usd
+        if usage is not None and answering is not None:
+            self._bill(usage, answering, cost)
+        if self._answer is not None:
+            self._answer.cost_nano_usd = cost
+        reserved = self._reservation.admission.amounts
+        actual = Amounts(reserved.requests, self._rated(usage, state), usage.total if usage else 0, cost or 0)
+        row = self._row(state, usage, cost) if self._reservation.admission.draft else b""
+        plan = self._reservation.admission.plan
+        if row or plan:
+            self._reservations.settle(
+                self._reservation,
+                Settlement(self._caller.request_id, plan, reserved, actual, row, self._reservation.was_sent),
+            )
+
+    def _bill(self, usage: Usage, answering: int, cost: int | None) -> None:
+        deployment = self._deployments[answering - 1]
+        saved = deployment.price.saved_nano_usd(usage) if deployment.price is not None else 0
+        self._observer.billed(deployment.name, usage, cost, saved)
+        if not self._attempts[answering - 1]["estimated"]:
+            self._estimator.learn(self._size, usage.prompt, usage.completion, self._request.sampling.n)
+
+    def _rated(self, usage: Usage | None, state: str) -> int:
+        """The tokens that count for rates. Who leaves before the first word has had the prompt worked on."""
+        if usage is not None:
+            return usage.total
+        return self._prompt_tokens if state == "client_gone" and self._attempts else 0
+
+    def _row(self, state: str, usage: Usage | None, cost: int | None) -> bytes:
+        answering = self._answering
+        price = None if answering is None else self._deployments[answering - 1].price
+        return orjson.dumps(
+            {
+                "id": self._caller.request_id,
+                "t": round(self._clock.unix(), 6),
+                "tenant": self._caller.tenant,
+                "key": self._caller.key_id,
+                "route": self._chain.name,
+                "stream": self._request.stream,
+                "state": state,
+                "usage": usage,
+                "estimated": answering is not None and self._attempts[answering - 1].get("estimated", False),
+                "cost_nano_usd": cost,
+                "saved_nano_usd": price.saved_nano_usd(usage) if price is not None and usage is not None else 0,
+                "answered": answering,
+                "attempts": self._attempts,
+            }
+        )
+
+
+def draft_of(request: GenerationRequest, caller: Caller, route: str, now_unix_s: float) -> bytes:
+    """The row of a request that nobody is there to settle."""
+    return orjson.dumps(
+        {
+            "id": caller.request_id,
+            "t": round(now_unix_s, 6),
+            "tenant": caller.tenant,
+            "key": caller.key_id,
+            "route": route,
+            "stream": request.stream,
+            "state": "lost",
+            "usage": None,
+            "estimated": False,
+            "cost_nano_usd": None,
+            "saved_nano_usd": 0,
+            "answered": None,
+            "attempts": [],
+        }
+    )
+
+
+def _never_sent(error: GenkanError) -> bool:
+    return isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase == "connect")
+
+
+def _with_cost(payload: bytes, cost_nano_usd: int | None) -> bytes:
+    chunk = orjson.loads(payload)
+    if type(usage := chunk.get("usage")) is dict:
+        usage["cost_usd"] = None if cost_nano_usd is None else cost_nano_usd / 10**9
+    return orjson.dumps(chunk)

@@ -1,0 +1,175 @@
+"""What `RedisAccounts` sends, and what the replies mean: plans, admissions and settlements as EVALSHA commands. Pure.
+
+What the scripts in ``store/lua`` are given is described there. Most of a command follows from the plan alone: that part
+is packed once for each plan and remembered, so that a request only adds its id, its amounts and its row. Packing an
+admission so takes about 1 µs, and reading its reply about 2.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from genkan.config.store import LedgerConfig
+from genkan.store.accounts import Admission, Decision, Kind, Line, LineState, Plan, Settlement
+from genkan.store.command import Script, packed
+
+ADMIT, SETTLE = Script.load("admit"), Script.load("settle")
+RENEW, CLOSE_LOST, READ = Script.load("renew"), Script.load("close_lost"), Script.load("read")
+
+HOLD_S = 30.0  # how long a reservation is kept whose plan has no lease to say so
+_MOST_PLANS = 4096
+_MOST_MS = 10**14  # some 3,000 years; Redis refuses an expiry that overflows
+_LETTER: dict[Kind, str] = {"bucket": "b", "window": "w", "lease": "l", "budget": "$"}
+
+
+class _Packed(NamedTuple):
+    """A plan's part of its commands: what comes before the key of the mark, and what comes between it and the rest."""
+
+    plan: Plan  # keeps it alive, and so its id its own
+    admit_head: bytes
+    admit_body: bytes
+    settle_head: bytes
+    settle_body: bytes
+
+
+class AccountCommands:
+    """The commands of accounts whose keys begin with ``prefix`` and a colon."""
+
+    def __init__(self, prefix: str, ledger: LedgerConfig) -> None:
+        self.ledger_key = f"{prefix}:ledger"
+        self.lost_key = f"{prefix}:lost"
+        self._prefix = prefix
+        self._mark = f"{prefix}:s:".encode()
+        self._reserved_key, self._leases_key = f"{prefix}:reserved", f"{prefix}:leases"
+        self._keep = (ledger.keep_rows, ledger.keep_days * 86_400_000)
+        self._packed: dict[int, _Packed] = {}
+
+    def admit(self, admission: Admission) -> bytes:
+        """For `ADMIT`, whose reply is for `decision`."""
+        part = self._packed.get(id(admission.plan)) or self._pack(admission.plan)
+        request_id, draft = admission.request_id.encode(), admission.draft
+        amounts = b"%d %d %d %d" % admission.amounts
+        return b"%b$%d\r\n%b%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            part.admit_head,
+            len(self._mark) + len(request_id),
+            self._mark,
+            request_id,
+            part.admit_body,
+            len(request_id),
+            request_id,
+            len(amounts),
+            amounts,
+            len(draft),
+            draft,
+        )
+
+    def settle(self, settlement: Settlement) -> bytes:
+        """For `SETTLE`, whose reply is 0 for a duplicate, 1 for settled, 2 for late."""
+        part = self._packed.get(id(settlement.plan)) or self._pack(settlement.plan)
+        request_id, row = settlement.request_id.encode(), settlement.row
+        amounts = b"%d %d %d %d %d %d %d %d" % (*settlement.reserved, *settlement.actual)
+        return b"%b$%d\r\n%b%b\r\n%b$%d\r\n%b\r\n$1\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            part.settle_head,
+            len(self._mark) + len(request_id),
+            self._mark,
+            request_id,
+            part.settle_body,
+            len(request_id),
+            request_id,
+            settlement.was_admitted,
+            len(amounts),
+            amounts,
+            len(row),
+            row,
+        )
+
+    def renew(self, admissions: Sequence[Admission]) -> bytes:
+        """For `RENEW`, whose reply is how many leases and reservations it found."""
+        keys, args = [self._leases_key], list[str | int]()
+        for admission in admissions:
+            leases = [line for line in admission.plan if line.kind == "lease"]
+            keys += [self._key(line) for line in leases]
+            args += [admission.request_id, _hold_ms(admission.plan) if admission.draft else 0, len(leases)]
+            args += [_milliseconds(line.window_s) for line in leases]
+        return RENEW.command(keys, args)
+
+    def close_lost(self, at_most: int) -> bytes:
+        """For `CLOSE_LOST`, whose reply is how many rows it wrote."""
+        keys = (self._leases_key, self._reserved_key, self.lost_key, self.ledger_key)
+        return CLOSE_LOST.command(keys, (at_most, self._keep[0]))
+
+    def read(self, plan: Plan) -> bytes:
+        """For `READ`, whose reply is for `states`."""
+        return READ.command([self._key(line) for line in plan], _line_args(plan))
+
+    def _key(self, line: Line) -> str:
+        # With the kind, so that a limit may change its algorithm: each keeps something else.
+        return f"{self._prefix}:{line.kind}:{line.key}"
+
+    def _pack(self, plan: Plan) -> _Packed:
+        if len(self._packed) >= _MOST_PLANS:
+            del self._packed[next(iter(self._packed))]
+        keys, args = [self._key(line) for line in plan], _line_args(plan)
+        part = _Packed(
+            plan,
+            *_split(ADMIT, (self._reserved_key, self._leases_key, *keys), (*args, _hold_ms(plan)), later=3),
+            *_split(
+                SETTLE,
+                (self._reserved_key, self._leases_key, self.lost_key, self.ledger_key, *keys),
+                (*args, *self._keep),
+                later=4,
+            ),
+        )
+        self._packed[id(plan)] = part
+        return part
+
+
+def decision(plan: Plan, reply: list[int]) -> Decision:
+    """What `ADMIT` replied to an admission with ``plan``."""
+    denied = reply[0]
+    return Decision(plan[denied - 1] if denied else None, states(reply[1:]))
+
+
+def states(numbers: list[int]) -> tuple[LineState, ...]:
+    """Of each line, from what is left, and µs until it fits (-1: never) and until it is as if never used."""
+    each = iter(numbers)
+    return tuple(
+        [
+            LineState(remaining, retry_us / 1e6 if retry_us >= 0 else math.inf, reset_us / 1e6)
+            for remaining, retry_us, reset_us in zip(each, each, each, strict=True)
+        ]
+    )
+
+
+def _split(script: Script, keys: Sequence[str], args: Sequence[str | int], *, later: int) -> tuple[bytes, bytes]:
+    """EVALSHA without its first key and its last ``later`` arguments: what comes before that key, and what after."""
+    count = 3 + 1 + len(keys) + len(args) + later
+    head = b"*%d\r\n" % count + _bulks("EVALSHA", script.sha, 1 + len(keys))
+    return head, _bulks(*keys, *args)
+
+
+def _bulks(*args: str | int) -> bytes:
+    """Arguments as they stand within a command."""
+    return packed(*args).partition(b"\r\n")[2] if args else b""
+
+
+def _line_args(plan: Plan) -> list[str | int]:
+    """Of each line its kind, unit, most and per."""
+    args: list[str | int] = []
+    for line in plan:
+        args += [_LETTER[line.kind], line.unit + 1, line.burst if line.kind == "bucket" else line.limit, _per(line)]
+    return args
+
+
+def _per(line: Line) -> str | int:
+    if line.kind == "bucket":
+        return repr(line.window_s * 1e6 / line.limit)
+    return max(1, round(line.window_s * 1e6)) if line.kind == "window" else _milliseconds(line.window_s)
+
+
+def _hold_ms(plan: Plan) -> int:
+    return _milliseconds(max((line.window_s for line in plan if line.kind == "lease"), default=HOLD_S))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(min(seconds * 1000, _MOST_MS)))

@@ -1,0 +1,117 @@
+"""The embedded Redis of a real server: there as long as the server is, and no longer; its data longer than both."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from e2e.live_server import STOP_S, LiveServer, free_port, wait_until
+from redis_servers import answers
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[LiveServer, None, None]:
+    """A ready server without an engine, which these tests do not need."""
+    server = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path)), "GENKAN__SERVER__WORKERS": "2"})
+    try:
+        server.start()
+        server.wait_ready()
+        yield server
+    finally:
+        server.destroy()
+
+
+def without_engine(folder: Path) -> Path:
+    path = folder / "genkan.yaml"
+    settings = {
+        "upstreams": [{"name": "nobody", "kind": "openai", "base_url": f"http://127.0.0.1:{free_port()}/v1"}],
+        "models": [{"name": "none", "upstream": "nobody"}],
+        "routes": [{"alias": "default", "chain": ["none"]}],
+    }
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return path
+
+
+def published_url(server: LiveServer) -> str:
+    return (server.folder / "data" / "redis.url").read_text()
+
+
+def ask(url: str, *command: str) -> Any:
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return client.execute_command(*command)
+
+
+def redis_pids(server: LiveServer) -> list[int]:
+    return [pid for pid in server.processes() if Path(f"/proc/{pid}/comm").read_text() == "redis-server\n"]
+
+
+def test_all_workers_have_one_redis(server: LiveServer) -> None:
+    url = published_url(server)
+    (redis_pid,) = redis_pids(server)
+    assert ask(url, "INFO", "server")["process_id"] == redis_pid
+    workers = [pid for pid in server.processes() if pid not in (server.pid, redis_pid)]
+    assert len(workers) >= 2
+    told = f"GENKAN_REDIS_URL={url}".encode()
+    assert all(told in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in workers)
+
+
+def sigterm(server: LiveServer) -> None:
+    os.kill(server.pid, signal.SIGTERM)
+
+
+def ctrl_c(server: LiveServer) -> None:
+    """As a terminal does it: to everyone in the foreground."""
+    os.killpg(server.pid, signal.SIGINT)
+
+
+def kill_9(server: LiveServer) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [sigterm, ctrl_c, kill_9])
+def test_it_ends_with_the_server_and_its_data_are_there_for_the_next(
+    server: LiveServer, end: Callable[[LiveServer], None]
+) -> None:
+    url = published_url(server)
+    ask(url, "SET", "a", "1")
+    end(server)
+    server.wait_gone()
+    server.assert_clean_log()
+    server.start()
+    server.wait_ready()
+    again = published_url(server)
+    assert ask(again, "GET", "a") == "1"
+    assert again != url
+    assert not Path(url.removeprefix("unix://")).parent.exists()
+
+
+def test_one_that_is_killed_comes_back_where_it_was(server: LiveServer) -> None:
+    url = published_url(server)
+    ask(url, "SET", "a", "1")
+    (pid,) = redis_pids(server)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: answers(Path(url.removeprefix("unix://"))), STOP_S, "Redis is back")
+    assert ask(url, "GET", "a") == "1"
+    assert [pid] != redis_pids(server)
+    assert server.ready()
+    server.stop()
+
+
+def test_a_second_server_on_its_data_is_refused(server: LiveServer, tmp_path: Path) -> None:
+    folder = server.folder / "data"
+    second = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path)), "GENKAN__REDIS__DATA_DIR": str(folder)})
+    try:
+        second.start()
+        assert second.process.wait(STOP_S) not in (0, None)
+        assert f"{folder} is in use by process {server.pid}" in second.log
+        assert "Traceback" not in second.log
+        wait_until(lambda: not second.processes(), STOP_S, "nothing of the second is left")
+    finally:
+        second.destroy()
+    assert ask(published_url(server), "PING") is True
+    assert server.ready()
+    server.stop()
