@@ -58,7 +58,7 @@ class FlakyAccounts(MemoryAccounts):
     """Accounts that fail as the next of ``faults`` says, and those in ``poison`` always.
 
     ``lost``: not done, ``timeout``: done but nobody is told, ``half``: half of it is done, ``oom``: Redis is full,
-    ``ok``: done. While ``is_paused`` nothing is answered.
+    ``ok``: done. While it ``is_down``, nothing is.
     """
 
     def __init__(self, clock: Clock) -> None:

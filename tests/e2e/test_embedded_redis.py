@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from e2e.live_server import STOP_S, LiveServer, free_port, wait_until
+from e2e.live_server import READY_S, STOP_S, LiveServer, free_port, wait_until
 from redis_servers import answers
 
 
@@ -89,6 +89,29 @@ def test_it_ends_with_the_server_and_its_data_are_there_for_the_next(
     assert not Path(url.removeprefix("unix://")).parent.exists()
 
 
+def test_a_server_that_is_ended_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
+    server = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path))})
+    try:
+        server.start()
+        wait_until(lambda: bool(redis_pids(server)), READY_S, "Redis has been started")
+        sigterm(server)
+        server.wait_gone()
+    finally:
+        server.destroy()
+
+
+def test_a_server_that_cannot_start_leaves_nothing_running(server: LiveServer, tmp_path: Path) -> None:
+    second = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path))}, port=server.port)
+    try:
+        second.start()
+        assert second.process.wait(STOP_S) not in (0, None)
+        wait_until(lambda: not second.processes(), STOP_S, "nothing of the second is left")
+        assert not (second.folder / "data" / "redis.url").exists()
+    finally:
+        second.destroy()
+    server.stop()
+
+
 def test_one_that_is_killed_comes_back_where_it_was(server: LiveServer) -> None:
     url = published_url(server)
     ask(url, "SET", "a", "1")
@@ -97,6 +120,7 @@ def test_one_that_is_killed_comes_back_where_it_was(server: LiveServer) -> None:
     wait_until(lambda: answers(Path(url.removeprefix("unix://"))), STOP_S, "Redis is back")
     assert ask(url, "GET", "a") == "1"
     assert [pid] != redis_pids(server)
+    assert "the embedded Redis has died" in server.log
     assert server.ready()
     server.stop()
 

@@ -16,7 +16,8 @@ from genkan.config import Config, config_path, load
 from genkan.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
+#: The price list is a part of others.
+SHIPPED = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "prices.yaml")
 SCHEMA: dict[str, Any] = json.loads((ROOT / "configs/schema.json").read_text(encoding="utf-8"))
 
 SMALL = """\

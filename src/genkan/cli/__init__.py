@@ -9,6 +9,10 @@ from pathlib import Path
 import click
 
 from genkan import __version__
+from genkan.cli.cost import cost
+from genkan.cli.cost_report import report
+from genkan.cli.keys import keys
+from genkan.cli.ledger import ledger
 from genkan.config import Config, config_path, load
 from genkan.errors import ConfigError
 
@@ -48,6 +52,12 @@ def check(path: Path | None, offline: bool) -> None:
 def schema() -> None:
     """Print the JSON schema of the configuration file."""
     click.echo(json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+main.add_command(keys)
+main.add_command(cost)
+main.add_command(ledger)
+cost.add_command(report)
 
 
 def _loaded(path: Path | None) -> Config:

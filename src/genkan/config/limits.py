@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
 from genkan.config.base import Name, Seconds, Section
 
@@ -18,7 +18,10 @@ def _exact(value: Any) -> Any:
 
 
 Money = Annotated[
-    Decimal, BeforeValidator(_exact), Field(ge=0, le=1_000_000, decimal_places=6, allow_inf_nan=False, strict=True)
+    Decimal,
+    BeforeValidator(_exact),
+    PlainSerializer(float, return_type=float, when_used="json"),  # six decimals up to a million: exact as shown
+    Field(ge=0, le=1_000_000, decimal_places=6, allow_inf_nan=False, strict=True),
 ]
 
 

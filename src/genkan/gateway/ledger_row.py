@@ -93,8 +93,8 @@ def _attempt(raw: Any) -> AttemptRow:
 def _usage(raw: Any) -> Usage | None:
     if raw is None:
         return None
-    cached, written = raw.get("cached", 0), raw.get("cache_write", 0)
-    return Usage(_whole(raw["prompt"]), _whole(raw["completion"]), _whole(cached), _whole(written))
+    prompt, completion = _whole(raw["prompt"]), _whole(raw["completion"])
+    return Usage(prompt, completion, _whole(raw.get("cached", 0)), _whole(raw.get("cache_write", 0)))
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 _NANO = 10**9
-_MOST = Decimal(10**12)  # dollars; anything beyond is a typing error and not an amount
+_MOST_DIGITS = 12  # of dollars; anything beyond is a typing error and not an amount
 
 
 def usd_text(nano_usd: int) -> str:
@@ -20,12 +20,12 @@ def usd_number(nano_usd: int) -> float:
 def read_usd(text: str) -> int:
     """Dollars as somebody wrote them, such as "0.42" or "1e-05", as nano-dollars, rounded half up.
 
-    Raises ValueError for what is not a finite number, or beyond a million millions.
+    Raises ValueError for what is not a finite number, or a million millions and more.
     """
     try:
         dollars = Decimal(text.strip())
     except InvalidOperation:
         raise ValueError(f"not a number: {text[:40]!r}") from None
-    if not dollars.is_finite() or abs(dollars) > _MOST:
+    if not dollars.is_finite() or dollars.adjusted() >= _MOST_DIGITS:
         raise ValueError(f"not an amount: {text[:40]!r}")
     return int((dollars * _NANO).to_integral_value(ROUND_HALF_UP))

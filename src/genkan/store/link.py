@@ -77,7 +77,7 @@ class Link:
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = _FIRST_PAUSE_S
+        pause_s = 0.0
         while True:
             try:
                 connection = await self._connect()
@@ -85,14 +85,14 @@ class Link:
                 began_s = loop.time()
                 try:
                     await connection.closed
+                    pause_s = next_pause_s(pause_s, loop.time() - began_s)
                 finally:
                     self.connection = None  # so that nothing is logged if it is we who close it
                     connection.drop("it was closed by us")
             except (StoreError, OSError, TimeoutError) as error:
                 self._is_not_there(error)
-                began_s = loop.time()
-            self._has_tried()
-            pause_s = _FIRST_PAUSE_S if loop.time() - began_s >= _STEADY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
+                self._has_tried()
+                pause_s = next_pause_s(pause_s, 0.0)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load, keeps no secret)
 
     async def _connect(self) -> Connection:
@@ -164,3 +164,10 @@ class Link:
     def _has_tried(self) -> None:
         if self._tried is not None and not self._tried.done():
             self._tried.set_result(None)
+
+
+def next_pause_s(pause_s: float, lasted_s: float) -> float:
+    """The pause before the next try, at most, after the one before and a connection that lasted so long."""
+    if lasted_s >= _STEADY_S:
+        return _FIRST_PAUSE_S
+    return min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)

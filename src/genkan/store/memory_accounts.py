@@ -3,7 +3,6 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import repeat
 
 import orjson
 
@@ -66,7 +65,7 @@ class MemoryAccounts(Accounts):
         costs = [1 if line.kind == "lease" else admission.amounts[line.unit] for line in admission.plan]
         for line, held, cost in zip(admission.plan, lines, costs, strict=True):
             if not held.fits(now_us, cost):
-                return Decision(line, tuple(map(MemoryLine.state, lines, repeat(now_us), costs)))
+                return Decision(line, tuple(held.state(now_us, cost) for held, cost in zip(lines, costs, strict=True)))
         if not admission.draft or self._reserve(admission, now_us):
             for held, cost in zip(lines, costs, strict=True):
                 held.take(admission.request_id, now_us, cost)

@@ -128,6 +128,7 @@ class RedisProcess:
             "maxmemory-policy": "noeviction",
             "databases": "1",
             "loglevel": "warning",
+            "set-proc-title": "no",  # a title is written over the environment, by which processes are told apart
         }
         return [self._binary, *(part for name, value in settings.items() for part in (f"--{name}", value))]
 

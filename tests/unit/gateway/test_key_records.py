@@ -42,7 +42,7 @@ def test_money_is_exact() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"role": "root"}, {"tenant": 5}, {"budgets": [{"per": "day"}]}, {"only_from": "10.0.0.0/8"}, {"models": "all"}],
+    [{"role": "root"}, {"tenant": 5}, {"budgets": [{"per": "year"}]}, {"only_from": "10.0.0.0/8"}, {"models": "all"}],
     ids=str,
 )
 def test_a_record_that_says_what_is_not_understood_is_refused(change: dict[str, Any]) -> None:

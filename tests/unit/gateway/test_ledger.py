@@ -1,0 +1,659 @@
+"""Whatever fails or dies, every request gets to the ledger once."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ledgers import ACTUAL, PLAN, RESERVED, FlakyAccounts, admission, eventually, rows_of, settlement
+from redis_servers import KINDS, Kind, RunningRedis, running_redis
+from scripted_upstreams import VirtualClock
+
+from genkan.clock import Clock, SystemClock
+from genkan.config.store import LedgerConfig
+from genkan.errors import StoreError, StoreRefused
+from genkan.gateway import outbox
+from genkan.gateway.journal import Journal
+from genkan.gateway.ledger import Ledger
+from genkan.gateway.segment import segments_in
+from genkan.store.accounts import Outcome
+from genkan.store.address import parse_address
+from genkan.store.redis_accounts import RedisAccounts
+from genkan.store.resp import RespClient
+
+pytestmark = pytest.mark.anyio
+
+
+class Notes:
+    """A LedgerObserver that remembers."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.waiting = 0
+
+    def settled(self, outcome: Outcome, n: int) -> None:
+        self.counts[outcome] += n
+
+    def queued(self, n: int) -> None:
+        self.waiting = n
+
+    def left(self) -> None:
+        self.counts["left"] += 1
+
+    def refused(self) -> None:
+        self.counts["refused"] += 1
+
+    def lost(self, n: int) -> None:
+        self.counts["lost"] += n
+
+    def journal_failed(self) -> None:
+        self.counts["journal_failed"] += 1
+
+
+class Worker:
+    """A ledger with its journal, that can be let die."""
+
+    def __init__(
+        self, accounts: FlakyAccounts, folder: Path, *, clock: Clock | None = None, lease_s: float = 30.0
+    ) -> None:
+        self.notes = Notes()
+        self.journal = Journal(folder)
+        self.ledger = Ledger(
+            accounts,
+            self.journal,
+            clock=clock or SystemClock(),
+            lease_s=lease_s,
+            observer=self.notes,
+            tend_every_s=0.02,
+        )
+
+    async def die(self) -> None:
+        """As by ``kill -9``: nothing is said to anybody any more, and the kernel closes the files."""
+        for task in self.ledger._tasks:
+            task.cancel()
+        await asyncio.gather(*self.ledger._tasks, return_exceptions=True)
+        for segment in self.journal._segments:
+            segment.close()
+
+
+@asynccontextmanager
+async def working(worker: Worker) -> AsyncGenerator[Ledger, None]:
+    await worker.ledger.start()
+    try:
+        yield worker.ledger
+    finally:
+        await worker.ledger.aclose(drain_s=5.0)
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is asked again soon."""
+    monkeypatch.setattr(outbox, "_SHORTEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(outbox, "_LONGEST_PAUSE_S", 0.01)
+
+
+@pytest.fixture
+def accounts() -> FlakyAccounts:
+    return FlakyAccounts(SystemClock())
+
+
+def one_each(rows: dict[str, list[dict[str, object]]]) -> set[str]:
+    """The ids in ``rows``, each with one row."""
+    assert {request_id: found for request_id, found in rows.items() if len(found) != 1} == {}
+    return set(rows)
+
+
+async def test_a_settlement_is_sent_in_the_next_turn_of_the_loop_and_many_go_together(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    async with working(Worker(accounts, tmp_path)) as ledger:
+        await asyncio.sleep(0)
+        ledger.settle(settlement("a"))
+        assert accounts.asked == []
+        await asyncio.sleep(0)
+        assert accounts.asked == [["a"]]
+        for n in range(250):
+            ledger.settle(settlement(f"r{n}"))
+        await eventually(lambda: sum(map(len, accounts.asked)) == 251)
+        assert [len(ids) for ids in accounts.asked] == [1, 100, 100, 50]
+
+
+async def test_a_clean_end_sends_all_and_leaves_no_file(accounts: FlakyAccounts, tmp_path: Path) -> None:
+    worker = Worker(accounts, tmp_path)
+    async with working(worker) as ledger:
+        for n in range(300):
+            ledger.opened(admission(f"r{n}"))
+            ledger.attempt_begun(f"r{n}", 1, "m@u")
+            ledger.settle(settlement(f"r{n}"))
+    assert len(one_each(await rows_of(accounts))) == 300
+    assert worker.notes.counts == {"settled": 300, "lost": 0}
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_it_is_in_the_journal_before_the_upstream_is_asked_and_as_long_as_redis_does_not_have_it(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    worker, accounts.is_down = Worker(accounts, tmp_path), True
+    await worker.ledger.start()
+    worker.ledger.opened(admission("a"))
+    assert segments_in(tmp_path) == []
+    worker.ledger.attempt_begun("a", 1, "m@u")
+    (path,) = segments_in(tmp_path)
+    begun = path.read_bytes()
+    assert b'"is":"begun"' in begun
+    worker.ledger.attempt_begun("a", 2, "m@v")
+    worker.ledger.settle(settlement("a"))
+    added = path.read_bytes()[len(begun) :].splitlines()
+    assert [line.partition(b'"is":')[2][:8] for line in added] == [b'"attempt', b'"settled']
+    await worker.ledger.aclose(drain_s=0.01)
+    assert path.exists()
+
+
+async def test_what_redis_may_have_done_is_asked_again_and_stays_single(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    accounts.faults = ["timeout", "lost", "half", "oom", "timeout", "ok", "half"]
+    worker = Worker(accounts, tmp_path)
+    async with working(worker) as ledger:
+        for n in range(200):
+            ledger.settle(settlement(f"r{n}"))
+    assert len(one_each(await rows_of(accounts))) == 200
+    assert worker.notes.waiting == 0
+    assert worker.notes.counts["refused"] == 0
+
+
+async def test_batches_shrink_while_redis_takes_too_long_and_grow_again(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    accounts.faults = ["timeout"] * 8
+    async with working(Worker(accounts, tmp_path)) as ledger:
+        for n in range(300):
+            ledger.settle(settlement(f"r{n}"))
+    sizes = [len(ids) for ids in accounts.asked]
+    assert sizes[:10] == [100, 50, 25, 12, 6, 3, 1, 1, 1, 2]
+    assert max(sizes[10:]) >= 64
+
+
+@pytest.mark.parametrize("error", [StoreRefused("ERR value is not an integer"), ValueError("a bug")])
+async def test_a_settlement_that_is_refused_stops_no_other_and_is_set_aside(
+    accounts: FlakyAccounts, tmp_path: Path, error: Exception
+) -> None:
+    accounts.poison["r7"] = error
+    worker = Worker(accounts, tmp_path)
+    async with working(worker) as ledger:
+        for n in range(20):
+            ledger.settle(settlement(f"r{n}"))
+        await eventually(lambda: worker.notes.counts["refused"] == 1)
+        ledger.settle(settlement("later"))
+    assert len(one_each(await rows_of(accounts))) == 20
+    assert sum(ids == ["r7"] for ids in accounts.asked) == outbox.REFUSALS
+    assert [path.name for path in tmp_path.iterdir()] == ["refused.jsonl"]
+    assert '"id":"r7"' in (tmp_path / "refused.jsonl").read_text()
+
+
+async def test_a_settlement_refused_for_a_while_is_taken_after_it(accounts: FlakyAccounts, tmp_path: Path) -> None:
+    accounts.poison["a"] = StoreRefused("ERR for now")
+    async with working(Worker(accounts, tmp_path)) as ledger:
+        ledger.settle(settlement("a"))
+        await eventually(lambda: len(accounts.asked) == 3)
+        del accounts.poison["a"]
+    assert one_each(await rows_of(accounts)) == {"a"}
+
+
+async def test_a_redis_that_is_full_makes_nothing_be_set_aside(accounts: FlakyAccounts, tmp_path: Path) -> None:
+    accounts.faults = ["oom"] * (3 * outbox.REFUSALS)
+    worker = Worker(accounts, tmp_path)
+    async with working(worker) as ledger:
+        ledger.settle(settlement("a"))
+    assert one_each(await rows_of(accounts)) == {"a"}
+    assert worker.notes.counts["refused"] == 0
+
+
+async def test_another_worker_settles_what_a_dead_one_had_settled_and_closes_the_rest_as_lost(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    dying, accounts.is_down = Worker(accounts, tmp_path), True
+    await dying.ledger.start()
+    for request_id in ("settled", "begun", "opened"):
+        await accounts.admit(admission(request_id))
+        dying.ledger.opened(admission(request_id))
+    for request_id in ("settled", "begun"):
+        dying.ledger.attempt_begun(request_id, 1, "m@u")
+    dying.ledger.attempt_begun("begun", 2, "m@v")
+    dying.ledger.settle(settlement("settled"))
+    await dying.die()
+    accounts.is_down = False
+    other = Worker(accounts, tmp_path)
+    async with working(other):
+        await eventually(lambda: segments_in(tmp_path) == [])
+    rows = await rows_of(accounts)
+    assert one_each(rows) == {"settled", "begun"}
+    assert rows["settled"][0]["state"] == "ok"
+    assert rows["begun"][0]["state"] == "lost"
+    assert [each["deployment"] for each in rows["begun"][0]["attempts"]] == ["m@u", "m@v"]
+    assert other.notes.counts == {"settled": 2, "lost": 1}
+    budget = (await accounts.read(PLAN))[2]
+    assert PLAN[2].limit - budget.remaining == ACTUAL.budget_nano_usd + 2 * RESERVED.budget_nano_usd
+
+
+async def test_what_waits_beyond_what_memory_may_hold_is_replayed_from_the_journal(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    worker, accounts.is_down = Worker(accounts, tmp_path), True
+    worker.ledger._outbox._at_most = 10
+    async with working(worker) as ledger:
+        for n in range(50):
+            ledger.opened(admission(f"r{n}"))
+            ledger.attempt_begun(f"r{n}", 1, "m@u")
+            ledger.settle(settlement(f"r{n}"))
+        assert worker.notes.counts["left"] == 40
+        accounts.is_down = False
+        await eventually(lambda: worker.notes.counts["settled"] >= 50)
+    assert len(one_each(await rows_of(accounts))) == 50
+
+
+async def test_what_waits_is_bounded_in_bytes_too(accounts: FlakyAccounts, tmp_path: Path) -> None:
+    worker, accounts.is_down = Worker(accounts, tmp_path), True
+    worker.ledger._outbox._at_most_bytes = 5000
+    await worker.ledger.start()
+    for n in range(50):
+        worker.ledger.settle(settlement(f"r{n}"))
+    assert 3 < len(worker.ledger._outbox) < 10
+    await worker.ledger.aclose(drain_s=0.01)
+
+
+async def test_what_a_restarted_redis_may_have_forgotten_is_sent_again(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    clock = VirtualClock()
+    worker = Worker(accounts, tmp_path, clock=clock)
+    async with working(worker) as ledger:
+        ledger.settle(settlement("old"))
+        await eventually(lambda: worker.notes.counts["settled"] == 1)
+        clock.now_s += outbox.SURE_AFTER_S
+        ledger.settle(settlement("sure, as this is answered"))
+        await eventually(lambda: worker.notes.counts["settled"] == 2)
+        ledger.settle(settlement("new"))
+        await eventually(lambda: worker.notes.counts["settled"] == 3)
+        clock.now_s += 100.0  # it was away that long; nothing was asked meanwhile
+        accounts.asked.clear()
+        ledger.lost_ground()
+        await eventually(lambda: worker.notes.counts["duplicate"] == 2)
+        assert accounts.asked == [["sure, as this is answered", "new"]]
+        ledger.lost_ground()
+        await eventually(lambda: worker.notes.counts["duplicate"] == 4)
+    assert len(one_each(await rows_of(accounts))) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_worker_that_dies_just_after_redis_took_something_still_has_it_in_its_journal(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    dying = Worker(accounts, tmp_path)
+    await dying.ledger.start()
+    dying.ledger.settle(settlement("a"))
+    await eventually(lambda: dying.notes.counts["settled"] == 1)
+    await dying.die()
+    forgetful = FlakyAccounts(SystemClock())  # Redis, restarted without its last second
+    async with working(Worker(forgetful, tmp_path)):
+        await eventually(lambda: segments_in(tmp_path) == [])
+    assert one_each(await rows_of(forgetful)) == {"a"}
+
+
+async def test_old_remains_are_looked_up_before_they_are_settled(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    accounts = FlakyAccounts(clock)
+    dying = Worker(accounts, tmp_path, clock=clock)
+    await dying.ledger.start()
+    for request_id in ("known", "unknown"):
+        await accounts.admit(admission(request_id))
+        dying.ledger.opened(admission(request_id))
+        dying.ledger.attempt_begun(request_id, 1, "m@u")
+        dying.ledger.settle(settlement(request_id))
+        if request_id == "known":
+            await eventually(lambda: dying.notes.counts["settled"] == 1)
+            accounts.is_down = True
+    await dying.die()
+    accounts.is_down = False
+    clock.now_s += 3600.0
+    assert await accounts.close_lost() == 1
+    other = Worker(accounts, tmp_path, clock=clock)
+    async with working(other):
+        await eventually(lambda: segments_in(tmp_path) == [])
+    rows = await rows_of(accounts)
+    assert [row["state"] for row in rows["known"]] == ["ok"]
+    assert [(row["state"], row.get("late")) for row in rows["unknown"]] == [("lost", None), ("ok", True)]
+
+
+async def test_long_requests_are_renewed_until_they_are_settled_short_ones_never(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    async with working(Worker(accounts, tmp_path, lease_s=0.06)) as ledger:
+        ledger.opened(admission("local"), was_admitted=False)
+        ledger.opened(admission("long"))
+        ledger.opened(admission("short"))
+        ledger.settle(settlement("short"))
+        await eventually(lambda: len(accounts.renewed) >= 3)
+        ledger.settle(settlement("long"))
+        ledger.settle(settlement("local", was_admitted=False))
+        assert set(accounts.renewed) == {"long"}
+        before = len(accounts.renewed)
+        ledger.opened(admission("other"))
+        await eventually(lambda: "other" in accounts.renewed)
+        assert accounts.renewed.count("long") <= before
+
+
+async def test_reservations_of_others_that_ran_out_are_closed(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    accounts = FlakyAccounts(clock)
+    for n in range(250):
+        await accounts.admit(admission(f"r{n}"))
+    worker = Worker(accounts, tmp_path, clock=clock)
+    clock.now_s += 31.0
+    async with working(worker):
+        await eventually(lambda: worker.notes.counts["lost"] == 250)
+    assert len(one_each(await rows_of(accounts))) == 250
+
+
+async def test_a_full_disk_stops_nothing(
+    accounts: FlakyAccounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(accounts, tmp_path)
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    async with working(worker) as ledger:
+        ledger.opened(admission("a"))
+        ledger.attempt_begun("a", 1, "m@u")
+        ledger.settle(settlement("a"))
+        await eventually(lambda: worker.notes.counts["settled"] == 1)
+    assert worker.notes.counts["journal_failed"] == 2
+    assert one_each(await rows_of(accounts)) == {"a"}
+
+
+class Failing(FlakyAccounts):
+    """Whose renewals have a bug, and whose leases cannot be closed."""
+
+    async def close_lost(self, *, at_most: int = 100) -> int:
+        raise KeyError("a bug")
+
+
+async def test_a_bug_in_one_duty_ends_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "1-0123456789ab.journal").write_bytes(b"00000000 {}\n")
+    accounts = Failing(SystemClock())
+    async with working(Worker(accounts, tmp_path)) as ledger:
+        await eventually(lambda: segments_in(tmp_path) == [])
+        ledger.settle(settlement("a"))
+        await eventually(lambda: caplog.text.count("KeyError") >= 2)
+    assert one_each(await rows_of(accounts)) == {"a"}
+    assert "1 damaged records" in caplog.text
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), st.integers(1, 5)),
+        st.tuples(st.just("settle"), st.integers(1, 130)),
+        st.tuples(st.just("faults"), st.lists(st.sampled_from(["lost", "timeout", "half", "oom", "ok"]), max_size=5)),
+        st.tuples(st.sampled_from(["die", "lost_ground", "turn", "down", "up"]), st.just(0)),
+        st.tuples(st.just("later"), st.sampled_from([1, 4, 29, 99, 150])),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+async def test_whatever_comes_in_between_each_request_has_one_row(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int | list[str]]]
+) -> None:
+    folder, clock = tmp_path_factory.mktemp("journal"), VirtualClock()
+    accounts = FlakyAccounts(clock)
+    worker, running = Worker(accounts, folder, clock=clock), list[str]()
+    await worker.ledger.start()
+    settled, lost, n = set[str](), set[str](), 0
+    for step, value in steps:
+        match step, value:
+            case "open", int(many):
+                for _ in range(many):
+                    n += 1
+                    running.append(f"r{n}")
+                    worker.ledger.opened(admission(f"r{n}"))
+                    worker.ledger.attempt_begun(f"r{n}", 1, "m@u")
+            case "settle", int(many):
+                for request_id in [*running, *(f"s{n}.{each}" for each in range(many))][:many]:
+                    worker.ledger.settle(settlement(request_id))
+                    settled.add(request_id)
+                running, n = running[many:], n + 1
+            case "faults", list(faults):
+                accounts.faults = faults
+            case "die", _:
+                await worker.die()
+                lost.update(running)
+                running.clear()
+                worker = Worker(accounts, folder, clock=clock)
+                await worker.ledger.start()
+            case "lost_ground", _:
+                worker.ledger.lost_ground()
+            case "later", int(seconds):
+                clock.now_s += seconds
+            case "turn", _:
+                await asyncio.sleep(0.001)
+            case _:
+                accounts.is_down = step == "down"
+    accounts.is_down, accounts.faults = False, []
+    await worker.die()
+    lost.update(running)
+    last = Worker(accounts, folder, clock=clock)
+    async with working(last):
+        await eventually(lambda: segments_in(folder) == [])
+    rows = await rows_of(accounts)
+    assert one_each(rows) == settled | lost
+    assert {request_id for request_id, (row,) in rows.items() if row["state"] == "lost"} == lost
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from ledgers import admission, settlement
+from genkan.clock import SystemClock
+from genkan.config.store import LedgerConfig
+from genkan.errors import StoreError
+from genkan.gateway.journal import Journal
+from genkan.gateway.ledger import Ledger
+from genkan.store.address import parse_address
+from genkan.store.redis_accounts import RedisAccounts
+from genkan.store.resp import RespClient
+
+async def main(url, folder, name):
+    client = RespClient(
+        parse_address(url), connect_s=0.25, timeout_s=0.1, on_connected=lambda other: other and ledger.lost_ground()
+    )
+    accounts = RedisAccounts(client, prefix="genkan", ledger=LedgerConfig())
+    ledger = Ledger(accounts, Journal(Path(folder)), clock=SystemClock(), lease_s=30.0, tend_every_s=0.1)
+    await client.start()
+    await ledger.start()
+    for n in range(10**9):
+        asked = admission(f"{name}.{n}")
+        try:
+            await accounts.admit(asked, timeout_s=0.05)
+            was_admitted = True
+        except StoreError:
+            was_admitted = False
+        ledger.opened(asked, was_admitted=was_admitted)
+        ledger.attempt_begun(asked.request_id, 1, "m@u")
+        print("begun", asked.request_id, flush=True)
+        if n % 10:
+            ledger.settle(settlement(asked.request_id, was_admitted=was_admitted))
+            print("settled", asked.request_id, flush=True)
+        await asyncio.sleep(0)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class Process:
+    """A worker in a process of its own, that says what it did as soon as it did it."""
+
+    def __init__(self, url: str, folder: Path, name: str) -> None:
+        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        line = [sys.executable, "-c", WORKER, url, str(folder), name]
+        self._process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environ)
+        self.said: list[list[str]] = []
+
+    def listen(self, lines: int) -> None:
+        """Until it has said that many more."""
+        assert self._process.stdout is not None
+        self.said += [self._process.stdout.readline().split() for _ in range(lines)]
+
+    def kill(self) -> None:
+        """``kill -9``, wherever it is."""
+        self._process.kill()
+        assert self._process.stdout is not None
+        self.said += [line.split() for line in self._process.stdout if line.endswith("\n")]
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@asynccontextmanager
+async def redis_ledger(redis: RunningRedis, folder: Path) -> AsyncGenerator[tuple[RedisAccounts, Ledger], None]:
+    """A ledger on a Redis, in this process."""
+    again: list[Callable[[], None]] = []
+    client = RespClient(
+        parse_address(redis.url), connect_s=0.25, timeout_s=0.1, on_connected=lambda other: other and again[0]()
+    )
+    accounts = RedisAccounts(client, prefix="genkan", ledger=LedgerConfig())
+    ledger = Ledger(accounts, Journal(folder), clock=SystemClock(), lease_s=30.0, tend_every_s=0.1)
+    again.append(ledger.lost_ground)
+    await client.start()
+    await ledger.start()
+    try:
+        yield accounts, ledger
+    finally:
+        await ledger.aclose(drain_s=5.0)
+        await client.aclose()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+async def test_workers_killed_while_redis_is_paused_lose_nothing_and_double_nothing(tmp_path: Path, kind: Kind) -> None:
+    journal = tmp_path / "journal"
+    dice = random.Random(5)
+    with running_redis(kind, tmp_path) as redis:
+        said: list[list[str]] = []
+        for n in range(4):
+            worker = Process(redis.url, journal, f"w{n}")
+            try:
+                worker.listen(1)
+                worker.listen(dice.randrange(400))
+                redis.pause()
+                worker.listen(10)  # what it does then waits in the socket, or in its memory
+            finally:
+                worker.kill()
+                redis.resume()
+            said += worker.said
+        async with redis_ledger(redis, journal) as (accounts, _):
+            await eventually(lambda: segments_in(journal) == [])
+            rows = await rows_of(accounts)
+        states = {request_id: row["state"] for request_id, (row,) in rows.items()}  # one row each
+        settled = {request_id for what, request_id in said if what == "settled"}
+        begun = {request_id for what, request_id in said if what == "begun"}
+        assert begun <= set(states)
+        assert len(set(states) - begun) <= 4  # one for each worker, which died before it said so
+        assert settled <= {request_id for request_id, state in states.items() if state == "ok"}
+        assert len({each for each in begun - settled if states[each] == "ok"}) <= 4
+        spent = PLAN[2].limit - (await _remaining(redis))
+        assert spent == sum(100 if state == "ok" else 300 for state in states.values())
+
+
+async def _remaining(redis: RunningRedis) -> int:
+    client = RespClient(parse_address(redis.url), connect_s=0.25, timeout_s=0.1)
+    await client.start()
+    try:
+        return (await RedisAccounts(client, prefix="genkan", ledger=LedgerConfig()).read(PLAN))[2].remaining
+    finally:
+        await client.aclose()
+
+
+async def test_a_redis_paused_for_two_seconds_loses_and_doubles_nothing(tmp_path: Path, kind: Kind) -> None:
+    with running_redis(kind, tmp_path) as redis:
+        async with redis_ledger(redis, tmp_path / "journal") as (accounts, ledger):
+            loop = asyncio.get_running_loop()
+            paused_s, n = loop.time() + 0.05, 0
+            resumed_s, is_paused = paused_s + 2.0, False
+            while loop.time() < resumed_s + 0.05:
+                if not is_paused and loop.time() >= paused_s:
+                    redis.pause()
+                    is_paused = True
+                asked = admission(f"r{n}")
+                was_admitted = await _admitted(accounts, f"r{n}")
+                ledger.opened(asked, was_admitted=was_admitted)
+                ledger.attempt_begun(f"r{n}", 1, "m@u")
+                ledger.settle(settlement(f"r{n}", was_admitted=was_admitted))
+                n += 1
+                if is_paused and loop.time() >= resumed_s:
+                    redis.resume()
+            async with asyncio.timeout(10.0):
+                await ledger._outbox.drained()
+            assert len(one_each(await rows_of(accounts))) == n
+            assert (await accounts.read(PLAN))[2].remaining == PLAN[2].limit - n * ACTUAL.budget_nano_usd
+        assert list((tmp_path / "journal").iterdir()) == []
+
+
+async def _admitted(accounts: RedisAccounts, request_id: str) -> bool:
+    try:
+        await accounts.admit(admission(request_id), timeout_s=0.05)
+    except StoreError:
+        return False
+    return True
+
+
+async def test_a_redis_killed_and_started_again_has_every_row_once(tmp_path: Path, kind: Kind) -> None:
+    with running_redis(kind, tmp_path, "--appendonly", "yes", "--appendfsync", "everysec") as redis:
+        async with redis_ledger(redis, tmp_path / "journal") as (accounts, ledger):
+            for round_ in range(3):
+                for n in range(300):
+                    ledger.settle(settlement(f"r{round_}.{n}", was_admitted=False))
+                    if n % 50 == 0:
+                        await asyncio.sleep(0.001)
+                await asyncio.to_thread(redis.restart)
+            async with asyncio.timeout(10.0):
+                await ledger._outbox.drained()
+            assert len(one_each(await rows_of(accounts))) == 900
+
+
+async def test_a_redis_that_comes_back_without_its_last_seconds_is_told_again(tmp_path: Path, kind: Kind) -> None:
+    with running_redis(kind, tmp_path) as redis:  # keeps nothing at all
+        async with redis_ledger(redis, tmp_path / "journal") as (accounts, ledger):
+            for n in range(150):
+                ledger.settle(settlement(f"r{n}", was_admitted=False))
+            await ledger._outbox.drained()
+            assert len(await rows_of(accounts)) == 150
+            await asyncio.to_thread(redis.restart)
+            for n in range(150, 200):
+                ledger.settle(settlement(f"r{n}", was_admitted=False))
+            deadline_s = asyncio.get_running_loop().time() + 10.0
+            while len(await _rows_or_none(accounts)) < 200:
+                assert asyncio.get_running_loop().time() < deadline_s
+                await asyncio.sleep(0.01)
+            assert len(one_each(await rows_of(accounts))) == 200
+
+
+async def _rows_or_none(accounts: RedisAccounts) -> dict[str, list[dict[str, object]]]:
+    try:
+        return await rows_of(accounts)
+    except StoreError:
+        return {}
