@@ -2,8 +2,8 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from genkan.config.store import LedgerConfig
 from genkan.store.accounts import Accounts
@@ -19,26 +19,30 @@ PATIENT_S = 5.0  # a timeout that only a broken server reaches
 _LEDGER = LedgerConfig(keep_rows=KEEP_ROWS)
 
 
-class Rig(Protocol):
+class Rig(ABC):
     """Accounts, and what a test needs to know of where they are kept."""
 
     accounts: Accounts
     other: Accounts  # the same, as another worker sees them
 
+    @abstractmethod
     def now_s(self) -> float:
         """A monotonic clock of which the accounts' own runs neither ahead nor behind."""
 
+    @abstractmethod
     def unix_s(self) -> float:
         """The accounts' own time."""
 
+    @abstractmethod
     async def advance(self, seconds: float) -> None:
         """Let so much time go by."""
 
+    @abstractmethod
     async def leftovers(self) -> int:
         """How much is kept besides the ledger, apart from marks that are sure to expire within 120 s."""
 
 
-class MemoryRig:
+class MemoryRig(Rig):
     """In memory, with time that stands still until it is told."""
 
     def __init__(self) -> None:
@@ -66,7 +70,7 @@ class MemoryRig:
         return len(self.accounts)
 
 
-class RedisRig:
+class RedisRig(Rig):
     """On a real Redis, with two clients; time is time."""
 
     def __init__(self, url: str) -> None:

@@ -81,6 +81,4 @@ def memory_ledger(clock: LedgerClock | None = None) -> MemoryAccounts:
 async def append(accounts: Accounts, rows: Sequence[bytes]) -> None:
     """Settle requests that nothing was taken for, so that these are their rows."""
     none = Amounts(requests=0)
-    await accounts.settle(
-        [Settlement(json.loads(raw)["id"], (), none, none, raw, was_admitted=False) for raw in rows]
-    )
+    await accounts.settle([Settlement(json.loads(raw)["id"], (), none, none, raw, was_admitted=False) for raw in rows])

@@ -25,12 +25,12 @@ WAIT_S = 20.0  # how long a test waits for what takes milliseconds
 
 
 def admission(request_id: str) -> Admission:
-    draft = {"id": request_id, "state": "lost", "usage": None, "cost_nano_usd": None, "attempts": []}
+    draft: dict[str, Any] = {"id": request_id, "state": "lost", "usage": None, "cost_nano_usd": None, "attempts": []}
     return Admission(request_id, PLAN, RESERVED, orjson.dumps(draft))
 
 
 def settlement(request_id: str, *, was_admitted: bool = True) -> Settlement:
-    row = {"id": request_id, "state": "ok", "cost_nano_usd": 100, "attempts": [{"n": 1, "state": "ok"}]}
+    row: dict[str, Any] = {"id": request_id, "state": "ok", "cost_nano_usd": 100, "attempts": [{"n": 1, "state": "ok"}]}
     return Settlement(request_id, PLAN, RESERVED, ACTUAL, orjson.dumps(row), was_admitted)
 
 
@@ -44,6 +44,12 @@ async def rows_of(accounts: Accounts) -> dict[str, list[dict[str, Any]]]:
             row = orjson.loads(raw)
             rows[row["id"]].append(row)
     return rows
+
+
+def one_each(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    """The ids in ``rows``, each with one row."""
+    assert {request_id: found for request_id, found in rows.items() if len(found) != 1} == {}
+    return set(rows)
 
 
 async def eventually(is_so: Callable[[], bool]) -> None:

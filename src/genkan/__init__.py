@@ -1,6 +1,7 @@
 """genkan: an LLM gateway with its own inference engine, packed as a BentoML service bundle.
 
-As a library: ``from genkan import RateLimiter, TokenStreamer``. What is exported is imported when it is first asked for.
+As a library: ``from genkan import RateLimiter, TokenStreamer``. What is exported is imported when it is first
+asked for.
 """
 
 from typing import TYPE_CHECKING

@@ -161,7 +161,7 @@ class MemoryClients:
     def take(self, client_id: str, cost: int) -> bool:
         with self._lock:
             now_us = self._now_us()
-            self._drop(now_us, _DROPPED_ON_THE_WAY)
+            self._clients.forget(now_us, _DROPPED_ON_THE_WAY)
             client = self._clients.get(client_id, now_us) or memory_line(self._line)
             fits = client.fits(now_us, cost)
             if fits:
@@ -182,7 +182,7 @@ class MemoryClients:
 
     def prune(self) -> int:
         with self._lock:
-            return self._drop(self._now_us(), len(self._clients))
+            return self._clients.forget(self._now_us())
 
     def count(self) -> int:
         with self._lock:
@@ -190,12 +190,6 @@ class MemoryClients:
 
     def close(self) -> None:
         pass
-
-    def _drop(self, now_us: int, at_most: int) -> int:
-        for dropped in range(at_most):
-            if self._clients.due(now_us) is None:
-                return dropped
-        return at_most
 
     def _now_us(self) -> int:
         return microseconds(self._clock.monotonic())

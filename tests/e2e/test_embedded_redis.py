@@ -46,7 +46,14 @@ def ask(url: str, *command: str) -> Any:
 
 
 def redis_pids(server: LiveServer) -> list[int]:
-    return [pid for pid in server.processes() if Path(f"/proc/{pid}/comm").read_text() == "redis-server\n"]
+    return [pid for pid in server.processes() if program(pid) == "redis-server"]
+
+
+def program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # gone meanwhile
 
 
 def test_all_workers_have_one_redis(server: LiveServer) -> None:

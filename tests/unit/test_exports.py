@@ -44,7 +44,7 @@ def test_importing_the_package_loads_no_submodule() -> None:
     assert {name for name in loaded_by("import genkan") if name.startswith("genkan")} == {"genkan"}
 
 
-@pytest.mark.parametrize("name, module", [("RateLimiter", "rate_limiter"), ("TokenStreamer", "token_streamer")])
+@pytest.mark.parametrize(("name", "module"), [("RateLimiter", "rate_limiter"), ("TokenStreamer", "token_streamer")])
 def test_no_export_loads_anything_heavy(name: str, module: str) -> None:
     loaded = loaded_by(f"from genkan import {name}")
     assert f"genkan.{module}" in loaded

@@ -216,7 +216,7 @@ def test_nothing_was_rejected_before_the_first_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "options, problem",
+    ("options", "problem"),
     [
         ({"limit": 0}, "limit must be a whole number from 1 to"),
         ({"limit": 2.5}, "limit must be a whole number from 1 to"),
@@ -310,7 +310,7 @@ def test_what_redis_refuses_is_an_error(redis: RunningRedis) -> None:
     with Redis(unix_socket_path=str(redis.socket)) as client:
         (key,) = client.keys("refused:*")
         client.delete(key)
-        client.hset(key, "a", "b")
+        client.hset(key, "a", "b")  # not what a bucket keeps
     with pytest.raises(StoreError, match="WRONGTYPE"):
         limiter.allow()
     limiter.close()

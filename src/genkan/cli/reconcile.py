@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from typing import IO, get_args
+from typing import get_args
 
 import click
 
@@ -19,7 +19,7 @@ from genkan.store.accounts import Accounts
 
 
 @click.command()
-@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--upstream", help="Whose export it is; attempts elsewhere are left out.")
 @click.option("--since", type=DAY, help="First day (UTC) of the ledger's side.")
 @click.option("--until", type=DAY, help="Last day (UTC) of the ledger's side.")
@@ -31,7 +31,7 @@ from genkan.store.accounts import Accounts
 @click.option("--cost-tolerance-usd", "tolerance", default="0.000000001", show_default=True, metavar="USD")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def reconcile(
-    file: IO[str],
+    file: str,
     upstream: str | None,
     since: datetime | None,
     until: datetime | None,
@@ -72,21 +72,21 @@ def _nano_usd(text: str) -> int:
         raise click.BadParameter(str(error), param_hint="--cost-tolerance-usd") from None
 
 
-def _add_records(reconciliation: Reconciliation, file: IO[str], form: Form | None, columns: Columns) -> None:
+def _add_records(reconciliation: Reconciliation, file: str, form: Form | None, columns: Columns) -> None:
     try:
         for record in _records(file, form, columns):
             if record is None:
                 reconciliation.add_malformed()
             else:
                 reconciliation.add_record(record.request_id, record.used)
-    except ValueError as error:  # also what is not UTF-8
-        raise Unreadable(f"{file.name}: {error}") from None
+    except (OSError, ValueError) as error:  # also what is not UTF-8
+        raise Unreadable(f"{file}: {error}") from None
 
 
-def _records(file: IO[str], form: Form | None, columns: Columns) -> Iterator[Record | None]:
-    if form == "csv" or (form is None and file.name.lower().endswith(".csv")):
-        return read_csv(file, columns)
-    return read_jsonl(file, columns)
+def _records(file: str, form: Form | None, columns: Columns) -> Iterator[Record | None]:
+    is_csv = form == "csv" or (form is None and file.lower().endswith(".csv"))
+    with click.open_file(file, encoding="utf-8-sig") as lines:  # spreadsheets put a byte order mark before the first
+        yield from (read_csv if is_csv else read_jsonl)(lines, columns)
 
 
 def _report(comparison: Comparison) -> Iterator[str]:

@@ -62,8 +62,7 @@ class Ledger:
         """Begin to send, to renew leases and to replay what others left. Waits for nothing."""
         every_s: list[tuple[Callable[[], Awaitable[None]], str, float]] = [
             (self._renew, "renewing", self._renew_every_s),
-            (self._close_lost, "closing of what is lost", self._tend_every_s),
-            (self._replay, "replaying", self._tend_every_s),
+            (self._settle_remains, "settling of what others left", self._tend_every_s),
             (self._retry, "writing again", _RETRY_EVERY_S),
         ]
         if self._journal.fsync_s:
@@ -76,13 +75,15 @@ class Ledger:
         try:
             async with asyncio.timeout(drain_s):
                 await self._outbox.drained()
-        except TimeoutError:
+                await self._close_lost()  # Redis is there, so it will not forget what it took last
+            self._outbox.close()
+        except (TimeoutError, StoreError):
             _log.warning("%d settlements are left to the journal in %s", len(self._outbox), self._journal.folder)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._outbox.close()
-        self._journal.close()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._journal.close()
 
     def opened(self, admission: Admission, *, was_admitted: bool = True) -> None:
         """It was admitted, and will be settled. Until then its leases and its reservation are renewed.
@@ -141,9 +142,13 @@ class Ledger:
             self._outbox.answered(asked_s)
             self._observer.lost(n)
 
-    async def _replay(self) -> None:
+    async def _settle_remains(self) -> None:
+        """First what dead workers knew, then what nobody does."""
         self._journal.hand_over_left()
-        await self._replayer.replay()
+        try:
+            await self._replayer.replay()
+        finally:
+            await self._close_lost()
 
     async def _retry(self) -> None:
         self._journal.retry()

@@ -8,14 +8,11 @@ from genkan.clock import Clock
 from genkan.gateway.journal import Journal
 from genkan.gateway.journal_records import Contents, Unfinished, contents_of
 from genkan.gateway.ledger_observer import LedgerObserver
-from genkan.gateway.outbox import settled_or_refused
 from genkan.gateway.segment import Orphan
+from genkan.gateway.settling import reason, settled_long_ago, settled_or_refused, too_old_to_ask
 from genkan.store.accounts import Accounts
 
 _BATCH = 100
-#: Redis knows for 120 s by itself what it settled; older ones are looked up among the ledger's rows.
-_KNOWN_S = 100.0
-_CLOCKS_DIFFER_S = 60.0  # at most, between this machine and Redis'
 
 _log = logging.getLogger("genkan.gateway")
 
@@ -30,19 +27,26 @@ class Replayer:
         self._observer = observer
 
     async def replay(self) -> None:
-        """Replay and delete every segment whose writer is gone. Reads files in a thread. Raises StoreError, OSError.
+        """Replay and delete every segment whose writer is gone. Reads files in a thread. Raises StoreError.
 
         A request that was settled there is settled so; one that had begun and was not is settled as lost.
         """
-        for path in await asyncio.to_thread(self._journal.orphans):
-            orphan = Orphan.take(path)
-            if orphan is None:
-                continue
+        paths = await asyncio.to_thread(self._journal.orphans)
+        if paths:
+            await self._accounts.rows(at_most=1)  # raises if Redis is away, before a segment is read in vain
+        for path in paths:
             try:
-                await self._settle(path, await asyncio.to_thread(_contents, orphan))
-                orphan.remove()
-            finally:
-                orphan.release()
+                if (orphan := Orphan.take(path)) is not None:
+                    await self._replay(orphan)
+            except OSError as error:
+                _log.warning("%s cannot be replayed: %s", path, error)
+
+    async def _replay(self, orphan: Orphan) -> None:
+        try:
+            await self._settle(orphan.path, await asyncio.to_thread(_contents, orphan))
+            orphan.remove()
+        finally:
+            orphan.release()
 
     async def _settle(self, path: Path, contents: Contents) -> None:
         unfinished = await self._unknown(contents.unfinished)
@@ -62,7 +66,7 @@ class Replayer:
         for each, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
                 self._observer.refused()
-                self._journal.set_aside(each.settlement, str(answer) or type(answer).__name__)
+                self._journal.set_aside(each.settlement, reason(answer))
                 continue
             self._observer.settled(answer, 1)
             lost += each.is_lost and answer != "duplicate"
@@ -70,13 +74,9 @@ class Replayer:
         return lost
 
     async def _unknown(self, unfinished: list[Unfinished]) -> list[Unfinished]:
-        """Those that Redis does not have, or can be asked to settle in any case."""
-        now_s = self._clock.unix()
-        old = [each for each in unfinished if each.unix_s < now_s - _KNOWN_S]
-        if not old:
-            return unfinished
-        since_s = min(each.unix_s for each in old) - _CLOCKS_DIFFER_S
-        known = await self._accounts.already_settled([each.settlement.request_id for each in old], since_s=since_s)
+        """Without those that Redis settled so long ago that it would settle them again."""
+        asked = {each.settlement.request_id: each.unix_s for each in unfinished}
+        known = await settled_long_ago(self._accounts, too_old_to_ask(asked, self._clock.unix()))
         return [each for each in unfinished if each.settlement.request_id not in known]
 
 

@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 def read_row(raw: bytes) -> Row | None:
-    """The row in ``raw``, or None if that is not one. Fields that are not known are ignored. About 3 µs."""
+    """The row in ``raw``, or None if that is not one. Fields that are not known are ignored. About 4 µs."""
     try:
         return _row(orjson.loads(raw))
     except (KeyError, TypeError, ValueError):
@@ -61,62 +61,53 @@ def read_row(raw: bytes) -> Row | None:
 
 
 def _row(raw: Any) -> Row:
+    name, tenant, key, route, state = raw["id"], raw["tenant"], raw["key"], raw["route"], raw["state"]
+    time_s, stream, late, estimated = (
+        raw["t"],
+        raw.get("stream", False),
+        raw.get("late", False),
+        raw.get("estimated", False),
+    )
+    cost, saved = raw["cost_nano_usd"], raw.get("saved_nano_usd", 0)
+    if not (
+        type(name) is type(tenant) is type(route) is type(state) is str
+        and (key is None or type(key) is str)
+        and type(stream) is type(late) is type(estimated) is bool
+        and type(saved) is int
+        and saved >= 0
+    ):
+        raise TypeError
+    attempts = tuple([_attempt(attempt) for attempt in raw.get("attempts", ())])
+    usage = _usage(raw["usage"])
     return Row(
-        id=_text(raw["id"]),
-        t_s=_time(raw["t"]),
-        tenant=_text(raw["tenant"]),
-        key=None if raw["key"] is None else _text(raw["key"]),
-        route=_text(raw["route"]),
-        stream=_flag(raw.get("stream", False)),
-        state=_text(raw["state"]),
-        late=_flag(raw.get("late", False)),
-        usage=_usage(raw["usage"]),
-        estimated=_flag(raw.get("estimated", False)),
-        cost_nano_usd=_whole_or_none(raw["cost_nano_usd"]),
-        saved_nano_usd=_whole(raw.get("saved_nano_usd", 0)),
-        attempts=tuple([_attempt(attempt) for attempt in raw.get("attempts", ())]),
+        name, _time(time_s), tenant, key, route, stream, state, late, usage, estimated, _cost(cost), saved, attempts
     )
 
 
 def _attempt(raw: Any) -> AttemptRow:
-    return AttemptRow(
-        n=_whole(raw["n"]),
-        deployment=_text(raw["deployment"]),
-        state=_text(raw["state"]),
-        usage=_usage(raw["usage"]),
-        estimated=_flag(raw.get("estimated", False)),
-        cost_nano_usd=_whole_or_none(raw["cost_nano_usd"]),
-        seconds=_time(raw.get("seconds", 0.0)),
-    )
+    n, deployment, state, estimated = raw["n"], raw["deployment"], raw["state"], raw.get("estimated", False)
+    if not (type(deployment) is type(state) is str and type(estimated) is bool and type(n) is int and n >= 0):
+        raise TypeError
+    cost, seconds = _cost(raw["cost_nano_usd"]), _time(raw.get("seconds", 0.0))
+    return AttemptRow(n, deployment, state, _usage(raw["usage"]), estimated, cost, seconds)
 
 
 def _usage(raw: Any) -> Usage | None:
     if raw is None:
         return None
-    prompt, completion = _whole(raw["prompt"]), _whole(raw["completion"])
-    return Usage(prompt, completion, _whole(raw.get("cached", 0)), _whole(raw.get("cache_write", 0)))
+    prompt, completion = raw["prompt"], raw["completion"]
+    cached, written = raw.get("cached", 0), raw.get("cache_write", 0)
+    if not (type(prompt) is type(completion) is type(cached) is type(written) is int):
+        raise TypeError
+    if prompt < 0 or completion < 0 or cached < 0 or written < 0:
+        raise ValueError
+    return Usage(prompt, completion, cached, written)
 
 
-def _text(value: Any) -> str:
-    if type(value) is not str:
+def _cost(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
         raise TypeError
     return value
-
-
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise TypeError
-    return value
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise TypeError
-    return value
-
-
-def _whole_or_none(value: Any) -> int | None:
-    return None if value is None else _whole(value)
 
 
 def _time(value: Any) -> float:

@@ -13,7 +13,7 @@ def usd_text(nano_usd: int) -> str:
 
 
 def usd_number(nano_usd: int) -> float:
-    """Dollars for display: the float nearest to the exact amount, which prints as it up to nine million dollars."""
+    """Dollars for display: the float nearest to the exact amount, which prints as it below a million dollars."""
     return nano_usd / _NANO
 
 

@@ -5,6 +5,8 @@ Redis itself may forget its last second when it is killed (it forces its own log
 took is remembered here until a later call, begun ``SURE_AFTER_S`` after that, was answered by the same Redis; when
 another answers, or the same after a restart, `Outbox.lost_ground` sends it again.
 
+It knows what it settled for 120 s. What may have been settled longer ago, as Redis was away since, is looked up first.
+
 A settlement that Redis alone refuses, while it takes others, must not stop them: a batch that is refused is sent again
 one by one, and what is refused ``REFUSALS`` times is set aside.
 """
@@ -12,11 +14,12 @@ one by one, and what is refused ``REFUSALS`` times is set aside.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from genkan.clock import Clock
-from genkan.errors import StoreError, StoreRefused, StoreTimeout
+from genkan.errors import StoreError, StoreTimeout
 from genkan.gateway.ledger_observer import LedgerObserver
+from genkan.gateway.settling import reason, settled_long_ago, settled_or_refused, too_old_to_ask
 from genkan.store.accounts import Accounts, Outcome, Settlement
 
 SURE_AFTER_S = 3.0
@@ -26,14 +29,6 @@ _AT_MOST = 50_000
 _AT_MOST_BYTES = 64 * 2**20
 _DONE_EVERY_S = 0.1
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
-
-# What Redis says of itself, whatever it is asked. Anything else is said of the settlement.
-# fmt: off
-_CONDITIONS = frozenset({
-    "BUSY", "CLUSTERDOWN", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
-    "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS",
-})
-# fmt: on
 
 _log = logging.getLogger("genkan.gateway")
 
@@ -62,6 +57,8 @@ class Outbox:
         self._waiting: deque[Settlement] = deque()
         self._waiting_bytes = 0  # of those and of the batch that is being sent
         self._taken: deque[tuple[float, Settlement]] = deque()  # by Redis, with when it said so
+        self._sent: dict[str, float] = {}  # of what waits: when it was sent before, in Unix time
+        self._known: set[str] = set()  # of what waits: Redis has it
         self._refusals: Counter[str] = Counter()
         self._batch = _BATCH
         self._done_s = 0.0
@@ -86,9 +83,11 @@ class Outbox:
         """Redis may have forgotten what it took last: all that is not sure is sent again, before anything else."""
         if not self._taken:
             return
-        for _, settlement in reversed(self._taken):
+        unix_s, now_s = self._clock.unix(), self._clock.monotonic()
+        for taken_s, settlement in reversed(self._taken):
             self._waiting.appendleft(settlement)
             self._waiting_bytes += _size(settlement)
+            self._sent[settlement.request_id] = unix_s - (now_s - taken_s)
         self._taken.clear()
         self._empty.clear()
         self._wanted.set()
@@ -124,6 +123,9 @@ class Outbox:
                 is_well = False
                 if isinstance(error, StoreTimeout):
                     self._batch = max(1, self._batch // 2)  # perhaps it was too much for the time it has
+            except Exception:  # noqa: BLE001 - a bug must not end all sending; the journal has what it met
+                _log.exception("settlements could not be sent")
+                is_well = False
             self._observer.queued(len(self._waiting))
             if not self._waiting:
                 self._wanted.clear()
@@ -139,62 +141,59 @@ class Outbox:
 
     async def _send(self, batch: list[Settlement]) -> bool:
         """Whether all went well; what did not waits again. Raises StoreError."""
-        asked_s = self._clock.monotonic()
+        asked_s, unix_s = self._clock.monotonic(), self._clock.unix()
         try:
-            answers = await settled_or_refused(self._accounts, batch)
+            if self._sent:
+                await self._look_up(too_old_to_ask(self._sent, unix_s))
+            unknown = [each for each in batch if each.request_id not in self._known]
+            answers = iter(await settled_or_refused(self._accounts, unknown) if unknown else [])
         except BaseException:
             self._waiting.extendleft(reversed(batch))
+            for each in batch:
+                self._sent.setdefault(each.request_id, unix_s)
             raise
         self._batch = min(2 * self._batch, _BATCH)
         now_s = self._clock.monotonic()
         outcomes: Counter[Outcome] = Counter()
         again = []
-        for settlement, answer in zip(batch, answers, strict=True):
+        for settlement in batch:
+            answer = "duplicate" if settlement.request_id in self._known else next(answers)
             if isinstance(answer, Exception):
                 again.extend(self._refused(settlement, answer))
                 continue
             outcomes[answer] += 1
             self._taken.append((now_s, settlement))
             self._waiting_bytes -= _size(settlement)
-            if self._refusals:
-                self._refusals.pop(settlement.request_id, None)
+            self._forget(settlement.request_id)
         for outcome, n in outcomes.items():
             self._observer.settled(outcome, n)
         self._waiting.extend(again)
         self.answered(asked_s)
         return not again
 
+    async def _look_up(self, old: dict[str, float]) -> None:
+        """Find out what Redis has of what it may have forgotten to have settled; the rest is as if never sent."""
+        self._known |= await settled_long_ago(self._accounts, old)
+        for request_id in old:
+            del self._sent[request_id]
+
+    def _forget(self, request_id: str) -> None:
+        """It waits no longer."""
+        if self._sent or self._known or self._refusals:
+            self._sent.pop(request_id, None)
+            self._known.discard(request_id)
+            self._refusals.pop(request_id, None)
+
     def _refused(self, settlement: Settlement, why: Exception) -> list[Settlement]:
         """What is to be tried again: it, or nothing."""
         self._refusals[settlement.request_id] += 1
         if self._refusals[settlement.request_id] < REFUSALS:
             return [settlement]
-        del self._refusals[settlement.request_id]
+        self._forget(settlement.request_id)
         self._waiting_bytes -= _size(settlement)
         self._observer.refused()
-        self._on_refused(settlement, str(why) or type(why).__name__)
+        self._on_refused(settlement, reason(why))
         return []
-
-
-async def settled_or_refused(accounts: Accounts, batch: Sequence[Settlement]) -> list[Outcome | Exception]:
-    """How each was settled, or why it alone cannot be. One round trip, unless one of them is refused.
-
-    Raises StoreError if it is Redis that is not well; then any number of them may have been settled.
-    """
-    try:
-        return [*await accounts.settle(batch)]
-    except StoreRefused as error:
-        if error.code in _CONDITIONS:
-            raise
-        refusal: Exception = error
-    except StoreError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a bug that one settlement meets must not stop the others
-        _log.exception("settlements could not be sent")
-        refusal = error
-    if len(batch) == 1:
-        return [refusal]
-    return [answer for each in batch for answer in await settled_or_refused(accounts, [each])]
 
 
 def _size(settlement: Settlement) -> int:

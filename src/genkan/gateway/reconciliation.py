@@ -120,7 +120,7 @@ class Comparison:
 class Reconciliation:
     """Takes the ledger's rows, then the upstream's records, and compares them.
 
-    It keeps every attempt of the compared time, some 300 bytes each.
+    It keeps every attempt of the compared time, some 200 bytes each.
     """
 
     def __init__(self, upstream: str | None = None, *, cost_tolerance_nano_usd: int = 1) -> None:

@@ -3,6 +3,8 @@
 Who writes a segment, or replays one, holds its flock. The kernel frees that when the process ends, however it ends: so
 a segment whose lock is free has nobody who remembers what it says. A lock can be taken just before the file is removed
 by who held it before; then it is the lock of nothing, which `os.fstat` tells by the file having no name any more.
+
+A child that is forked, and does not execute another program, shares the locks, and keeps them for as long as it lives.
 """
 
 import errno

@@ -44,7 +44,7 @@ def read_csv(lines: Iterable[str], columns: Columns) -> Iterator[Record | None]:
         for cells in reader:
             yield _record(cells, columns)
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num} is not CSV: {error}") from None
+        raise ValueError(f"what comes after line {reader.line_num} is not CSV: {error}") from None
 
 
 def read_jsonl(lines: Iterable[str], columns: Columns) -> Iterator[Record | None]:

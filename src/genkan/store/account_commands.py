@@ -1,8 +1,8 @@
 """What `RedisAccounts` sends, and what the replies mean: plans, admissions and settlements as EVALSHA commands. Pure.
 
 What the scripts in ``store/lua`` are given is described there. Most of a command follows from the plan alone: that part
-is packed once for each plan and remembered, so that a request only adds its id, its amounts and its row. Packing an
-admission so takes about 1 µs, and reading its reply about 2.
+is packed once for each plan and remembered, so that a request only adds its id, its amounts and its row. So packed, an
+admission with four lines costs 0.7 µs, a settlement 1.1, and reading the reply to an admission 2.
 """
 
 import math
@@ -43,6 +43,10 @@ class AccountCommands:
         self._reserved_key, self._leases_key = f"{prefix}:reserved", f"{prefix}:leases"
         self._keep = (ledger.keep_rows, ledger.keep_days * 86_400_000)
         self._packed: dict[int, _Packed] = {}
+
+    def __len__(self) -> int:
+        """How many plans are remembered."""
+        return len(self._packed)
 
     def admit(self, admission: Admission) -> bytes:
         """For `ADMIT`, whose reply is for `decision`."""

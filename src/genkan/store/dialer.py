@@ -63,10 +63,12 @@ class Dialer:
 
         sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py types little of it
             self._address.sentinels,
-            socket_timeout=self._connect_s,
-            socket_connect_timeout=self._connect_s,
-            retry=Retry(NoBackoff(), 0),
-            ssl=self._address.tls,
+            sentinel_kwargs={
+                "socket_timeout": self._connect_s,
+                "socket_connect_timeout": self._connect_s,
+                "retry": Retry(NoBackoff(), 0),
+                "ssl": self._address.tls,
+            },
         )
         try:
             host, port = await sentinel.discover_master(self._address.service)

@@ -1,5 +1,6 @@
 """Things that are each kept for the same while. In memory; pure, the clock is passed in."""
 
+import sys
 from collections import OrderedDict
 from itertools import islice
 from typing import Generic, TypeVar
@@ -56,10 +57,12 @@ class Expiring(Generic[T]):
             break
         return None
 
-    def forget(self, now_us: int) -> None:
-        """Drop all that ran out."""
-        while self.due(now_us) is not None:
-            pass
+    def forget(self, now_us: int, at_most: int = sys.maxsize) -> int:
+        """Drop what ran out, or the first of it; how many."""
+        dropped = 0
+        while dropped < at_most and self.due(now_us) is not None:
+            dropped += 1
+        return dropped
 
     def fewer_us(self, now_us: int, fewer: int) -> int:
         """Until so many have run out, which must be here and at least 1, if none is put or renewed. O(fewer)."""

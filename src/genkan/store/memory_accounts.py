@@ -27,8 +27,8 @@ from genkan.store.memory_rows import MemoryRows
 SETTLED_KEPT_S = 120.0  # a settlement that comes again within it is known for what it is
 LOST_KEPT_S = 8 * 86400.0
 RESERVED_S = 30.0  # how long a reservation is kept whose plan has no lease to say so
-_LOOKED_AT = 2  # idle lines looked for with each line that is used
-_LOOKED_AT_BY_TIMER = 1000
+_TIDIED = 2  # things looked at whether they can go, with each that may have come
+_TIDIED_BY_TIMER = 1000
 
 
 class MemoryAccounts(Accounts):
@@ -37,8 +37,8 @@ class MemoryAccounts(Accounts):
     ``share`` is the part of every rate and lease (not of budgets) that this process applies, for when Redis is gone and
     each worker goes on by itself. What fits a limit but not the share of it is admitted when nothing else is taken.
 
-    A call costs about a microsecond a line. Lines that are as if never used are dropped on the way: some are looked at
-    in each call, and more in `close_lost`, which somebody calls every few seconds.
+    A line costs some 8 µs to admit and 3 to settle. What is as if never used, or no longer has to be known, is dropped
+    on the way: a little in each call, and more in `close_lost`, which somebody calls every few seconds.
     """
 
     def __init__(self, clock: Clock, *, ledger: LedgerConfig, share: float = 1.0) -> None:
@@ -60,7 +60,7 @@ class MemoryAccounts(Accounts):
 
     async def admit(self, admission: Admission, *, timeout_s: float = math.inf) -> Decision:
         now_us = self._now_us()
-        self._drop_idle(now_us, _LOOKED_AT * len(admission.plan))
+        self._drop_idle(now_us, _TIDIED * len(admission.plan))
         lines = [self._line(line, now_us) for line in admission.plan]
         costs = [1 if line.kind == "lease" else admission.amounts[line.unit] for line in admission.plan]
         for line, held, cost in zip(admission.plan, lines, costs, strict=True):
@@ -69,13 +69,11 @@ class MemoryAccounts(Accounts):
         if not admission.draft or self._reserve(admission, now_us):
             for held, cost in zip(lines, costs, strict=True):
                 held.take(admission.request_id, now_us, cost)
-        return Decision(None, tuple(held.state(now_us, 0)._replace(retry_s=0.0) for held in lines))
+        return Decision(None, tuple(held.state(now_us, 0) for held in lines))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Outcome]:
         now_us = self._now_us()
-        self._settled.forget(now_us)
-        self._lost.forget(now_us)
-        self._drop_idle(now_us, _LOOKED_AT * sum(len(settlement.plan) for settlement in settlements))
+        self._tidy(now_us, _TIDIED * sum(1 + len(settlement.plan) for settlement in settlements))
         return [self._settle(settlement, now_us) for settlement in settlements]
 
     async def renew(self, admissions: Sequence[Admission]) -> None:
@@ -90,7 +88,7 @@ class MemoryAccounts(Accounts):
 
     async def close_lost(self, *, at_most: int = 100) -> int:
         now_us = self._now_us()
-        self._drop_idle(now_us, _LOOKED_AT_BY_TIMER)
+        self._tidy(now_us, _TIDIED_BY_TIMER)
         closed = 0
         for drafts in self._reserved.values():
             while closed < at_most and (due := drafts.due(now_us)) is not None:
@@ -159,6 +157,11 @@ class MemoryAccounts(Accounts):
         if held is not None and held.line is not line and held.line != line:
             held.change(line, now_us)
         return held
+
+    def _tidy(self, now_us: int, at_most: int) -> None:
+        self._settled.forget(now_us, at_most)
+        self._lost.forget(now_us, at_most)
+        self._drop_idle(now_us, at_most)
 
     def _drop_idle(self, now_us: int, at_most: int) -> None:
         """Look at the next few lines, in turn, and drop those that are as if never used."""

@@ -101,8 +101,10 @@ class WindowLine(MemoryLine):
         return self._retry_us(now_us, cost) == 0
 
     def take(self, request_id: str, now_us: int, cost: int) -> None:
-        self._window.take(request_id, now_us, min(cost, self._window.limit))
-        self._window.replace(request_id, now_us, cost)
+        window = self._window
+        window.take(request_id, now_us, min(cost, window.limit))
+        if cost > window.limit:
+            window.replace(request_id, now_us, cost)
 
     def settle(self, request_id: str, now_us: int, reserved: int, actual: int) -> None:
         self._window.replace(request_id, now_us, actual)
@@ -181,8 +183,7 @@ class BudgetLine(MemoryLine):
 
     def state(self, now_us: int, cost: int) -> LineState:
         left = self._left(now_us)
-        retry_us = 0 if left >= cost else self._until_us - now_us
-        return _state(max(0, left), None if cost > self.line.limit else retry_us, 0)
+        return _state(max(0, left), 0 if left >= cost else None, 0)
 
     def is_idle(self, now_us: int) -> bool:
         return self._spent == 0 or self._until_us <= now_us

@@ -48,8 +48,8 @@ class RedisClients:
         # The first three keys are about the drafts of requests. Without a draft they are not used, but have to be of
         # the same slot for a Redis cluster.
         keys = [self._key(client_id)] * 4
-        request_id, draft, hold_ms = secrets.token_hex(8), b"", 0
-        args = (*self._arguments(self._most), request_id, f"{cost} 0 0 0", draft, hold_ms)
+        hold_ms, request_id, draft = 0, secrets.token_hex(8), b""
+        args = (*self._arguments(self._most), hold_ms, request_id, f"{cost} 0 0 0", draft)
         return self._run(self._admit, keys, args)[0] == 0
 
     def state(self, client_id: str, cost: int) -> LineState:

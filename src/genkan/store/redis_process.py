@@ -53,9 +53,10 @@ class RedisProcess:
         self._has_ended = False
 
     def start(self) -> None:
-        """Returns when Redis has read its data and answers. A corrupt file is set aside, and it starts empty.
+        """Returns when Redis has read its data and answers. A corrupt file is set aside, and it
+        starts empty.
 
-        Raises ConfigError with what it said when it does not start. Reading takes about a second per 100 MB.
+        Raises ConfigError with what it said when it does not start.
         """
         for _ in range(2):
             said_from = self._spawn()

@@ -31,7 +31,12 @@ def test_jsonl_of_attempts_has_their_ids_and_whose_they_are() -> None:
     lines = LedgerExport("jsonl", attempts=True).lines(row(attempts=[failed(1), attempt(2)], late=True)).splitlines()
     first, second = map(json.loads, lines)
     assert (first["id"], second["id"]) == ("req_1.1", "req_1.2")
-    assert (second["request"], second["tenant"], second["key"], second["route"]) == ("req_1", "acme", "key_1", "default")
+    assert (second["request"], second["tenant"], second["key"], second["route"]) == (
+        "req_1",
+        "acme",
+        "key_1",
+        "default",
+    )
     assert (first["usage"], first["cost_nano_usd"], first["state"]) == (None, None, "upstream_unreachable")
     assert (second["usage"]["prompt"], second["cost_nano_usd"], second["late"]) == (10, 54_000, True)
 
@@ -66,7 +71,12 @@ def test_csv_of_attempts() -> None:
     assert export.head.decode().strip().split(",") == list(ATTEMPT_COLUMNS)
     first, second = csv_rows(export, row(attempts=[failed(1, "a@x"), attempt(2, "b@y")]))
     assert (first["id"], first["deployment"], first["prompt_tokens"], first["cost_usd"]) == ("req_1.1", "a@x", "", "")
-    assert (second["id"], second["request"], second["n"], second["cost_usd"]) == ("req_1.2", "req_1", "2", "0.000054000")
+    assert (second["id"], second["request"], second["n"], second["cost_usd"]) == (
+        "req_1.2",
+        "req_1",
+        "2",
+        "0.000054000",
+    )
     assert second["seconds"] == "0.250000"
 
 
@@ -77,7 +87,7 @@ def test_what_is_not_known_is_an_empty_cell() -> None:
 
 def test_csv_is_no_formula_and_stays_one_line_a_row() -> None:
     (found,) = csv_rows(LedgerExport("csv"), row(tenant='=cmd|" /C calc"!A0', route="a\nb,c"))
-    assert (found["tenant"], found["route"]) == ("'=cmd|\" /C calc\"!A0", "a\nb,c")
+    assert (found["tenant"], found["route"]) == ('\'=cmd|" /C calc"!A0', "a\nb,c")
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

@@ -163,7 +163,9 @@ def test_any_pages_and_any_grouping_agree_with_adding_up_the_last_row_of_each_id
         given = {"tenant": tenant, "key": key, "t": DAY_1 + day * DAY_S}
         if was_lost:
             rows.append(lost_row(f"{name}-{place}", **given))
-        rows.append(row(f"{name}-{place}", attempts=[attempt(deployment=deployment)], **given | {"cost_nano_usd": cost}))
+        rows.append(
+            row(f"{name}-{place}", attempts=[attempt(deployment=deployment)], **given | {"cost_nano_usd": cost})
+        )
         last[f"{name}-{place}"] = json.loads(rows[-1])
     totals, entries = Totals(), numbered(*rows)
     for start in range(0, len(entries), page):
@@ -192,8 +194,8 @@ def test_a_report_is_json_with_money_in_both_units() -> None:
 
 
 def test_savings_by_model_and_in_all() -> None:
-    own = {"deployment": "smollm2@engine", "cost_nano_usd": 0}
-    answer = savings(totals_of(row("a"), row("b", attempts=[attempt(**own)], saved_nano_usd=0)))
+    own = attempt(deployment="smollm2@engine", cost_nano_usd=0)
+    answer = savings(totals_of(row("a"), row("b", attempts=[own], saved_nano_usd=0)))
     assert answer["since"] == "2026-11-30T00:01:00+00:00"
     assert (answer["requests"], answer["saved_tokens"], answer["saved_nano_usd"]) == (2, 8, 6_000)
     assert answer["saved_usd"] == 0.000006

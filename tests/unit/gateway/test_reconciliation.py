@@ -97,7 +97,9 @@ def test_how_the_other_side_rounds_is_tolerated(tolerance: int, agrees: bool) ->
 
 
 def test_cost_is_compared_only_where_both_know_it() -> None:
-    comparison = compared([row("a"), row("b", attempts=[attempt(cost_nano_usd=None)])], [("a.1", Used(10, 5)), ("b.1", THERE)])
+    comparison = compared(
+        [row("a"), row("b", attempts=[attempt(cost_nano_usd=None)])], [("a.1", Used(10, 5)), ("b.1", THERE)]
+    )
     assert comparison.agrees
     assert (comparison.here.unknown_cost, comparison.there.unknown_cost) == (1, 1)
 

@@ -29,18 +29,20 @@ def test_cost_may_be_missing_as_a_column_or_in_a_record() -> None:
 
 @pytest.mark.parametrize("header", ["request_id,prompt_tokens\n", "a\n", ""])
 def test_a_missing_column_is_named_with_those_that_are_there(header: str) -> None:
-    with pytest.raises(ValueError, match="there is no column '.*'; there are: "):
+    with pytest.raises(ValueError, match=r"there is no column '\w+'; there are: "):
         list(read_csv([header] if header else [], COLUMNS))
 
 
-@pytest.mark.parametrize("cells", ["a,x,1,", "a,-1,1,", "a,1.5,1,", "a,1,,", "a,1,1,free", "a,1,1,NaN", "a,1", "a,٣,1,"])
+@pytest.mark.parametrize(
+    "cells", ["a,x,1,", "a,-1,1,", "a,1.5,1,", "a,1,,", "a,1,1,free", "a,1,1,NaN", "a,1", "a,٣,1,"]
+)
 def test_a_record_that_cannot_be_read_is_none(cells: str) -> None:
     lines = ["request_id,prompt_tokens,completion_tokens,cost_usd\n", f"{cells}\n", "b,1,1,1\n"]
     assert list(read_csv(lines, COLUMNS)) == [None, Record("b", Used(1, 1, 10**9))]
 
 
 def test_what_is_not_csv_is_refused_with_its_line() -> None:
-    with pytest.raises(ValueError, match="line 2 is not CSV"):
+    with pytest.raises(ValueError, match="after line 1 is not CSV"):
         list(read_csv(["request_id,prompt_tokens,completion_tokens\n", '"a" b,1,2\n'], COLUMNS))
 
 

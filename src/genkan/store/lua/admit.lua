@@ -7,8 +7,8 @@
 --       $ (budget): limit, ms that its key is kept. unit 1 to 4: which of the four ``amounts`` it takes, "1 200 300 0".
 --       draft '' reserves nothing; else it is kept until it is settled, or closed as lost after hold_ms.
 -- Reply {denied, then for each line: remaining, retry_us, reset_us}; denied: 0, or the first line that has not enough;
---       retry -1: never; of a lease: until one runs out, should none be given back before. Denied, the lines stand as
---       they were; admitted, what was taken is taken.
+--       retry -1: never, as far as is known now: so it is of every budget; of a lease: until one runs out, should none
+--       be given back before. Denied, the lines stand as they were; admitted, what was taken is taken.
 --
 -- What a line keeps. bucket: "<µs> <tokens owed then>", which is GCRA's arrival time in a form that stays exact where a
 -- token takes less than a microsecond, follows a changed limit, and is not stuck when the clock is set back. window: a

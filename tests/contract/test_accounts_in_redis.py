@@ -1,0 +1,71 @@
+"""Accounts in Redis: what can only happen there."""
+
+import pytest
+from account_calls import ONE, admit, bucket, budget, lease, race, row, settle, window
+from account_rigs import RedisRig
+from redis_servers import KINDS
+
+from genkan.errors import StoreRefused
+from genkan.store.accounts import Admission, Amounts, Plan, Settlement
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("server", KINDS, indirect=True, scope="module")]
+
+
+async def test_its_scripts_may_be_forgotten_at_any_time(redis: RedisRig) -> None:
+    plan = (bucket(10), budget(10))
+    client = redis.clients[1]
+    await client.call("SCRIPT", "FLUSH")
+    assert await race(redis, plan, clients=3) == ["r0", "r1", "r2"]
+    await client.call("SCRIPT", "FLUSH")
+    settlements = [Settlement(f"r{n}", plan, Amounts(), Amounts(), row(f"r{n}")) for n in (0, 1, 1)]
+    assert await redis.accounts.settle(settlements) == ["settled", "settled", "duplicate"]
+    for call in (redis.accounts.renew([Admission("r2", plan, Amounts())]), redis.accounts.close_lost()):
+        await client.call("SCRIPT", "FLUSH")
+        await call
+    await client.call("SCRIPT", "FLUSH")
+    assert [told.remaining for told in await redis.accounts.read(plan)] == [7, 10]
+    assert len(await redis.accounts.rows()) == 2
+
+
+async def test_prefixes_do_not_touch_each_other(redis: RedisRig) -> None:
+    other = redis.under("genkan-tes")
+    plan = (bucket(1), lease(1), budget(1))
+    assert len(await race(redis, plan, clients=2)) == 1
+    assert (await admit(other, "r0", plan, Amounts(1, 1, 1), draft=True)).denied is None
+    assert await settle(other, "r0", plan, has_row=True) == "settled"
+    assert [told.remaining for told in await redis.accounts.read(plan)] == [0, 0, 1]
+    assert await redis.accounts.rows() == []
+    ours, theirs = b"genkan-test:", b"genkan-tes:"
+    assert all(key.startswith((ours, theirs)) for key in await redis.keys())
+
+
+async def test_what_is_no_row_is_passed_over(redis: RedisRig) -> None:
+    key = "genkan-test:ledger"
+    for number in range(30):
+        await settle(redis.accounts, f"r{number}", (), has_row=True)
+        for fields in (("r", "no JSON"), ("r", "[]"), ("other", "{}"), ("r", "{}", "s", "{}"), ("r", b"\xff")):
+            await redis.clients[0].call("XADD", key, "*", *fields)
+    rows = await redis.accounts.rows(at_most=20)
+    assert [written for _, written in rows] == [row(f"r{number}") for number in range(20)]
+    more = await redis.accounts.rows(rows[-1][0], at_most=20)
+    assert [written for _, written in more] == [row(f"r{number}") for number in range(20, 30)]
+    assert await redis.accounts.already_settled(["r3", "x"], 0) == {"r3"}
+
+
+async def test_all_that_is_kept_of_an_admission_expires_or_is_a_reservation(redis: RedisRig) -> None:
+    plan = (bucket(10), window(10), lease(9), budget(10))
+    await admit(redis.accounts, "r", plan, Amounts(1, 1, 1), draft=True)
+    expiring = [key for key in await redis.keys() if await redis.clients[0].call("PTTL", key) > 0]
+    assert sorted(set(await redis.keys()) - set(expiring)) == [b"genkan-test:leases", b"genkan-test:reserved"]
+    await settle(redis.accounts, "r", plan, Amounts(1, 1, 1), Amounts(1, 1, 1), has_row=True)
+    assert all([await redis.clients[0].call("PTTL", key) > 0 for key in await redis.keys()])
+
+
+async def test_one_that_is_refused_does_not_keep_the_others_from_being_settled(redis: RedisRig) -> None:
+    await redis.clients[0].call("SET", "genkan-test:lease:a", "no zset")
+    plans: list[Plan] = [(), (lease(1),), ()]
+    settlements = [Settlement(f"r{n}", plan, ONE, ONE, row(f"r{n}")) for n, plan in enumerate(plans)]
+    settlements[1] = Settlement("r1", plans[1], ONE, ONE, b"")
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        await redis.accounts.settle(settlements)
+    assert [written for _, written in await redis.accounts.rows()] == [row("r0"), row("r2")]

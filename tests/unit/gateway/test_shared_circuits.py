@@ -1,0 +1,266 @@
+"""Workers that share their circuits over a real Redis, and go on without it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis_faults import connected_client, until
+from redis_servers import KINDS, RunningRedis, running_redis
+
+from genkan.clock import SystemClock
+from genkan.config import BreakerConfig
+from genkan.gateway.breaker import Attempt, Breaker, CircuitStore
+from genkan.gateway.shared_circuits import SharedCircuits
+from genkan.store.address import parse_address
+from genkan.store.resp import RespClient
+
+pytestmark = pytest.mark.anyio
+
+#: Half a second open, so that a test need not wait for long.
+POLICY = BreakerConfig(open_s=0.5)
+SOON_S = 0.05
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRedis]:
+    with running_redis(request.param, tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RunningRedis]:
+    with running_redis("embedded", tmp_path) as running:
+        yield running
+
+
+class Worker:
+    """One worker's circuits, and its breaker of the deployment ``primary``."""
+
+    def __init__(self, client: RespClient, circuits: SharedCircuits) -> None:
+        self.client = client
+        self.circuits = circuits
+        self.breaker = Breaker("primary", POLICY, circuits)
+
+    @property
+    def state(self) -> str:
+        return self.breaker.state(time.monotonic())
+
+    def begin(self) -> Attempt | None:
+        return self.breaker.begin(time.monotonic())
+
+    def attempt(self, *, works: bool) -> bool:
+        """One attempt that ends at once; False if it was not admitted."""
+        attempt = self.begin()
+        if attempt is None:
+            return False
+        (attempt.succeeded if works else attempt.failed)(time.monotonic())
+        return True
+
+    async def is_soon(self, state: str) -> None:
+        await until(lambda: self.state == state, within_s=SOON_S)
+
+
+@asynccontextmanager
+async def worker(redis: RunningRedis, prefix: str) -> AsyncGenerator[Worker, None]:
+    async with connected_client(redis.url, timeout_s=0.1) as client:
+        circuits = SharedCircuits(
+            client, parse_address(redis.url), prefix=prefix, connect_s=0.25, timeout_s=0.1, clock=SystemClock()
+        )
+        await circuits.start()
+        try:
+            yield Worker(client, circuits)
+        finally:
+            await circuits.aclose()
+
+
+@asynccontextmanager
+async def two_workers(redis: RunningRedis, prefix: str = "two") -> AsyncGenerator[tuple[Worker, Worker], None]:
+    """Both have read what there is."""
+    async with worker(redis, prefix) as one, worker(redis, prefix) as other:
+        await until(lambda: not one.circuits._is_behind and not other.circuits._is_behind)
+        await one.client.call("DEL", f"{prefix}:circuits")
+        yield one, other
+
+
+async def test_a_circuit_that_one_opens_is_open_for_all(shared: RunningRedis) -> None:
+    async with two_workers(shared) as (one, other):
+        while one.state == "closed":
+            one.attempt(works=False)
+        await other.is_soon("open")
+        assert not other.attempt(works=True)
+
+
+async def test_a_circuit_that_one_closes_is_closed_for_all(shared: RunningRedis) -> None:
+    async with two_workers(shared) as (one, other):
+        while one.state == "closed":
+            one.attempt(works=False)
+        await other.is_soon("open")
+        await until(lambda: other.state == "half_open")
+        assert other.attempt(works=True)
+        assert other.state == "closed"
+        await one.is_soon("closed")
+        assert one.circuits.load("primary").generation == other.circuits.load("primary").generation == 2
+
+
+async def test_workers_in_turn_make_few_attempts_in_vain(shared: RunningRedis) -> None:
+    async with two_workers(shared) as (one, other):
+        vain = 0
+        for turn in range(20):
+            asked, told = (one, other) if turn % 2 else (other, one)
+            failures = asked.circuits.load("primary").consecutive
+            vain += asked.attempt(works=False)
+            await until(lambda told=told, n=failures: told.circuits.load("primary").consecutive > n or vain > 3)  # type: ignore[misc]  # mypy takes no lambda with defaults
+            if told.state == "open":
+                break
+        assert vain <= 3
+        assert not one.attempt(works=False)
+        assert not other.attempt(works=False)
+
+
+async def test_there_is_one_probe_at_a_time_over_all_workers(shared: RunningRedis) -> None:
+    async with two_workers(shared) as (one, other):
+        while one.state == "closed":
+            one.attempt(works=False)
+        await other.is_soon("open")
+        await until(lambda: one.state == other.state == "half_open")
+        probe = one.begin()
+        assert probe is not None
+        await until(lambda: not other.breaker.admits(time.monotonic()), within_s=SOON_S)
+        assert other.begin() is None
+        probe.ignored(time.monotonic())
+        await until(lambda: other.breaker.admits(time.monotonic()), within_s=SOON_S)
+
+
+async def test_a_success_ends_the_row_of_failures_for_all(shared: RunningRedis) -> None:
+    async with two_workers(shared) as (one, other):
+        one.attempt(works=False)
+        await until(lambda: other.circuits.load("primary").consecutive == 1)
+        one.attempt(works=True)
+        await until(lambda: other.circuits.load("primary").consecutive == 0)
+        other.attempt(works=False)
+        assert other.state == "closed"
+
+
+async def test_successes_are_not_told(shared: RunningRedis) -> None:
+    async with two_workers(shared, "silent") as (one, other):
+        for _ in range(100):
+            one.attempt(works=True)
+        one.attempt(works=False)  # what is told comes in order, so nothing comes after this
+        await until(lambda: other.circuits.load("primary").consecutive == 1)
+        assert await other.client.call("HLEN", "silent:circuits") == 1
+        assert other.circuits.load("primary").in_flight == 0
+        assert not one.circuits._changed
+
+
+async def test_who_starts_later_begins_with_what_all_know(shared: RunningRedis) -> None:
+    async with two_workers(shared, "late") as (one, _other):
+        while one.state == "closed":
+            one.attempt(works=False)
+        await until(lambda: not one.circuits._changed)
+        while not await one.client.call("HLEN", "late:circuits"):
+            pass
+        async with worker(shared, "late") as late:
+            await until(lambda: late.state == "open", within_s=0.4)
+            left_s = late.breaker.reopens_in_s(time.monotonic())
+            assert abs(left_s - one.breaker.reopens_in_s(time.monotonic())) < SOON_S
+
+
+async def test_prefixes_are_apart(shared: RunningRedis) -> None:
+    async with two_workers(shared, "here") as (one, other), worker(shared, "there") as stranger:
+        while one.state == "closed":
+            one.attempt(works=False)
+        await other.is_soon("open")
+        assert stranger.state == "closed"
+
+
+async def test_what_others_left_in_the_hash_is_no_matter_and_goes(shared: RunningRedis) -> None:
+    old_ms = int((time.time() - 90_000) * 1000)
+    async with connected_client(shared.url) as client:
+        await client.call("DEL", "odd:circuits")
+        now_ms = int(time.time() * 1000)
+        await client.call("HSET", "odd:circuits", "a", "junk", "b", f"1 {old_ms} {{}}", "primary", f"9 {now_ms} [1]")
+        async with worker(shared, "odd") as one:
+            await until(lambda: not one.circuits._is_behind and one.circuits._subscription.is_connected)
+            while await client.call("HLEN", "odd:circuits") != 1:
+                pass
+            await client.call("PUBLISH", "odd:circuits", b"\xff{")
+            one.attempt(works=False)
+            assert one.attempt(works=False)
+            assert one.state == "open"
+
+
+async def test_the_hash_goes_when_nothing_was_told_for_a_day(shared: RunningRedis) -> None:
+    async with two_workers(shared, "gone") as (one, other):
+        one.attempt(works=False)
+        await until(lambda: other.circuits.load("primary").consecutive == 1)
+        assert 86_000 < await one.client.call("TTL", "gone:circuits") <= 86_400
+
+
+# Without Redis
+
+
+async def test_while_redis_is_gone_each_goes_on_by_itself_and_they_agree_when_it_is_back(
+    redis: RunningRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_workers(redis) as (one, other):
+        caplog.set_level(logging.WARNING, "genkan.gateway")
+        redis.kill()
+        await until(lambda: not one.client.is_connected and not other.client.is_connected)
+        while one.state == "closed":
+            one.attempt(works=False)
+        assert other.attempt(works=True)
+        redis.start()
+        await until(lambda: other.circuits.load("primary").generation == one.circuits.load("primary").generation == 1)
+        assert other.circuits.load("primary").is_open
+        assert caplog.records == []
+
+
+async def test_a_redis_that_lost_everything_is_told_again(redis: RunningRedis) -> None:
+    async with two_workers(redis) as (one, other):
+        while one.state == "closed":
+            one.attempt(works=False)
+        await other.is_soon("open")
+        redis.restart()  # without a file
+        async with connected_client(redis.url) as client:
+            while not await client.call("HLEN", "two:circuits"):
+                pass
+
+
+async def test_who_missed_something_takes_it_from_what_is_known(shared: RunningRedis) -> None:
+    async with two_workers(shared, "missed") as (one, other):
+        while one.state == "closed":
+            one.attempt(works=False)
+        await other.is_soon("open")
+        circuit = other.circuits.load("primary")
+        circuit.generation, circuit.is_open, circuit.consecutive = 0, False, 0  # as if it had never heard of it
+        other.attempt(works=False)
+        await other.is_soon("open")
+        assert other.circuits.load("primary").generation == 1
+
+
+async def test_a_refusal_is_logged_once(redis: RunningRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async with two_workers(redis) as (one, _other):
+        await one.client.call("SET", "two:circuits", "not a hash")
+        one.attempt(works=False)
+        await until(lambda: caplog.records)
+        one.attempt(works=False)
+        await until(lambda: not one.circuits._wake.is_set())
+        assert len(caplog.records) == 1
+        await one.client.call("DEL", "two:circuits")
+        while not await one.client.call("EXISTS", "two:circuits"):
+            await asyncio.sleep(0)
+
+
+def test_it_is_a_circuit_store(redis: RunningRedis) -> None:
+    client = RespClient(parse_address(redis.url), connect_s=1, timeout_s=1)
+    store: CircuitStore = SharedCircuits(
+        client, parse_address(redis.url), prefix="x", connect_s=1, timeout_s=1, clock=SystemClock()
+    )
+    circuit = store.load("a")
+    circuit.consecutive = 3
+    store.save("a", circuit)
+    assert store.load("a").consecutive == 3
