@@ -58,6 +58,7 @@ def row(name: str = "req_1", **changes: Any) -> bytes:
         "estimated": False,
         "cost_nano_usd": answered["cost_nano_usd"],
         "saved_nano_usd": 6_000 if answered["usage"] else 0,
+        "answered": len(attempts) if answered["usage"] and attempts else None,
         "attempts": attempts,
     }
     return json.dumps(fields | changes, separators=(",", ":")).encode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from genkan.config import BreakerConfig, Config, RetryConfig, RouteConfig
+from genkan.config import BreakerConfig, Config, DeploymentConfig, ModelConfig, RetryConfig, RouteConfig
 from genkan.errors import (
     ConnectFailed,
     TimedOut,
@@ -26,6 +26,8 @@ from genkan.gateway.breaker import Breaker, MemoryCircuits, State
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.fallback import Fallback, Walk
+from genkan.gateway.meter import Meter
+from genkan.gateway.prices import PriceBook
 from genkan.gateway.router import Router
 from genkan.gateway.standing import UpstreamStanding
 from genkan.upstream.base import NO_CALL, Answer, Call, Responder
@@ -303,10 +305,12 @@ class ServedBy:
     def __init__(self, responder: Responder, name: str = "engine") -> None:
         self.name = name
         self.models: list[str] = []  # by the names they have there
+        self.calls: list[Call] = []
         self._responder = responder
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         self.models.append(model)
+        self.calls.append(call)
         answer = await self._responder.respond(request)
         if answer.batches is None:
             answer.usage = WholeAnswer(answer.body or b"").usage
@@ -321,24 +325,35 @@ class ServedBy:
         follower = AnswerStream(choices=1, show_usage=show_usage)
         async for payloads in batches:
             batch = follower.take(payloads)
-            answer.usage = follower.usage
+            answer.usage, answer.pieces = follower.usage, follower.pieces
             if batch:
                 yield batch
 
 
-def router_to(config: Config, upstreams: Sequence[Any]) -> Router:
-    """The router of ``config`` whose deployments are on these upstreams, found by name."""
+def router_to(
+    config: Config, upstreams: Sequence[Any], meter: Callable[[str, DeploymentConfig], Meter | None] | None = None
+) -> Router:
+    """The router of ``config`` whose deployments are on these upstreams, found by name.
+
+    ``meter`` makes what keeps a deployment, by its name, within its limits.
+    """
     by_name = {upstream.name: upstream for upstream in upstreams}
     circuits = MemoryCircuits()
-    return Router(
-        config,
-        lambda model, place: Deployment(
+    prices = PriceBook(config.prices)
+
+    def deploy(model: ModelConfig, place: DeploymentConfig) -> Deployment:
+        name = f"{model.name}@{place.upstream}"
+        return Deployment(
             model=model.name,
             name_there=place.model or model.name,
             weight=place.weight,
             context_tokens=model.context_tokens,
             upstream=by_name[place.upstream],
-            breaker=Breaker(f"{model.name}@{place.upstream}", BreakerConfig(), circuits),
+            breaker=Breaker(name, BreakerConfig(), circuits),
             standing=UpstreamStanding(),
-        ),
-    )
+            price=prices.price(model.name, upstream=place.upstream, name_there=place.model or model.name),
+            max_output_tokens=model.max_output_tokens,
+            meter=None if meter is None else meter(name, place),
+        )
+
+    return Router(config, deploy)

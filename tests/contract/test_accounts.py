@@ -50,6 +50,13 @@ class TestRates:
             admitted += 1
             assert admitted <= 3 + (rig.now_s() - began_s) / 0.1
 
+    async def test_no_part_of_a_token_is_lost_between_takes(self, rig: Rig) -> None:
+        line = bucket(10, window_s=1.0, burst=100)
+        for number in range(10):
+            told = (await admit(rig.accounts, f"r{number}", (line,))).states[0]
+            await rig.advance(0.025)
+        assert told.reset_s <= 10 * 0.1 - 9 * 0.025 + 0.001
+
     async def test_tokens_may_take_less_than_a_microsecond(self, rig: Rig) -> None:
         line = bucket(10**12, unit=Unit.TOKENS)
         assert len(await race(rig, (line,), Amounts(1, 2 * 10**10))) == 50

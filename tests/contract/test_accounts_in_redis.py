@@ -5,8 +5,10 @@ from account_calls import ONE, admit, bucket, budget, lease, race, row, settle, 
 from account_rigs import RedisRig
 from redis_servers import KINDS
 
+from genkan.config.store import LedgerConfig
 from genkan.errors import StoreRefused
 from genkan.store.accounts import Admission, Amounts, Plan, Settlement
+from genkan.store.redis_accounts import RedisAccounts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("server", KINDS, indirect=True, scope="module")]
 
@@ -69,3 +71,14 @@ async def test_one_that_is_refused_does_not_keep_the_others_from_being_settled(r
     with pytest.raises(StoreRefused, match="WRONGTYPE"):
         await redis.accounts.settle(settlements)
     assert [written for _, written in await redis.accounts.rows()] == [row("r0"), row("r2")]
+
+
+async def test_rows_that_are_too_old_are_dropped(redis: RedisRig) -> None:
+    accounts = RedisAccounts(redis.clients[0], prefix="genkan-test", ledger=LedgerConfig(keep_days=1))
+    for number in range(150):
+        await redis.clients[0].call("XADD", "genkan-test:ledger", f"1000-{number + 1}", "r", row(f"old{number}"))
+    settlements = [Settlement(f"r{number}", (), ONE, ONE, row(f"r{number}")) for number in range(3000)]
+    await accounts.settle(settlements)  # one in 128 looks for old rows
+    rows = await accounts.rows(at_most=4000)
+    assert rows[-3000][1] == row("r0")
+    assert len(rows) <= 3000 + 50  # Redis drops them a hundred at a time

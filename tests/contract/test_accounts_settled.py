@@ -72,6 +72,20 @@ class TestSettling:
         assert put_right.remaining == 10
         assert 30 - WITHIN_S < put_right.reset_s <= 29.8
 
+    async def test_what_was_put_right_leaves_the_window_as_it_was_put(self, rig: Rig) -> None:
+        line, seen = window(100, window_s=1.0, unit=Unit.TOKENS), list[int]()
+        await admit(rig.accounts, "r", (line,), Amounts(1, 50))
+        await settle(rig.accounts, "r", (line,), Amounts(1, 50), Amounts(1, 90))
+        await rig.advance(0.5)
+        await admit(rig.accounts, "s", (line,), Amounts(1, 10))
+
+        async def all_have_left() -> bool:
+            seen.append((await state(rig, line)).remaining)
+            return seen[-1] == 100
+
+        await until(rig, all_have_left)
+        assert list(dict.fromkeys(seen)) == [0, 90, 100]
+
     async def test_what_has_left_the_window_is_left_alone(self, rig: Rig) -> None:
         line = window(100, window_s=0.05, unit=Unit.TOKENS)
         await admit(rig.accounts, "r", (line,), Amounts(1, 10))

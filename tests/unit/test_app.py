@@ -14,6 +14,7 @@ from genkan.config import Config
 
 CONFIG = Config.model_validate(
     {
+        "redis": {"url": "memory"},
         "upstreams": [{"name": "engine", "kind": "engine"}],
         "models": [{"name": "m", "upstream": "engine", "released": "2024-11-01", "owned_by": "someone"}],
         "routes": [{"alias": "default", "chain": ["m"]}],
@@ -21,6 +22,7 @@ CONFIG = Config.model_validate(
 )
 WITHOUT_ENGINE = Config.model_validate(
     {
+        "redis": {"url": "memory"},
         "upstreams": [{"name": "away", "kind": "openai", "base_url": "https://h.example/v1", "api_key_env": "OUR_KEY"}],
         "models": [{"name": "m", "upstream": "away"}],
         "routes": [{"alias": "default", "chain": ["m"]}],
@@ -54,8 +56,8 @@ def test_building_the_gateway_loads_neither_torch_nor_transformers() -> None:
     code = (
         "import sys, pathlib\n"
         "from genkan.app import EngineProcess, GatewayProcess\n"
-        "from genkan.config import load\n"
-        "config = load(pathlib.Path('configs/local.yaml'))\n"
+        "from genkan.config import RedisConfig, load\n"
+        "config = load(pathlib.Path('configs/local.yaml')).model_copy(update={'redis': RedisConfig(url='memory')})\n"
         "GatewayProcess(config, '/nowhere'), EngineProcess(config)\n"
         "print(sorted({'torch', 'transformers', 'gguf'} & set(sys.modules)))"
     )

@@ -8,12 +8,14 @@ import pytest
 from genkan import errors
 from genkan.errors import (
     BodyTooLarge,
+    BudgetSpent,
     ConfigError,
     ContextTooLong,
     GenkanError,
     InternalError,
     ModelNotFound,
     NoUpstream,
+    RateLimited,
     ReaderTooSlow,
     RequestError,
     TimedOut,

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 from model_servers import Handler, answering, model_server
+from prometheus_client import CollectorRegistry
 from scripted_upstreams import Told, VirtualClock, request
 
+from genkan.books import Books
 from genkan.config import Config
 from genkan.errors import ConnectFailed, UpstreamError, UpstreamQuota, UpstreamUnauthorized
 from genkan.fleet import Fleet
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.router import Router
+from genkan.telemetry.gateway_metrics import GatewayMetrics
+from genkan.telemetry.tally import Tally
 from genkan.upstream.prober import ProbeResult
 
 KEY = "sk-9fQ2mZ7cLxV4tB8nR1wK6yH3"
@@ -50,11 +54,11 @@ class Rig:
         if engine:
             upstreams.append({"name": "e", "kind": "engine", "breaker": {"alone_failures": 1}})
             models.append({"name": "own", "deployments": [{"upstream": "e"}, {"upstream": "away"}]})
-        config = Config.model_validate({"upstreams": upstreams, "models": models})
+        config = Config.model_validate({"redis": {"url": "memory"}, "upstreams": upstreams, "models": models})
         self.clock, self.told = VirtualClock(), Told()
-        self.fleet = Watched(
-            config, "/nowhere.sock" if engine else None, ENVIRON if environ is None else environ, self.clock, self.told
-        )
+        books = Books(config, {}, self.clock, GatewayMetrics(Tally(), CollectorRegistry()))
+        environ = ENVIRON if environ is None else environ
+        self.fleet = Watched(config, "/nowhere.sock" if engine else None, environ, self.clock, self.told, books)
         self.fleet.probed = asyncio.Event()
         self.deployments = {one.name: one for one in Router(config, self.fleet.deploy).deployments}
 

@@ -23,6 +23,7 @@ from genkan.bench.worker_profile import print_profile, profile_path, profiling
 
 DEFAULT_ROUNDS = 3
 PROFILED_FUNCTIONS = 45
+_COMPARED: tuple[ArmName, ...] = ("raw_asgi", "genkan_unlimited")
 BUSY = 0.9  # of a core: a server that got or needed less than that was not what limited its arm
 
 
@@ -102,8 +103,11 @@ class Outcome:
         metrics = ("rps", "p50_ms", "p99_ms", "first_byte_p50_ms", "busy")
         figures = {arm: {name: rounds.median(arm, name) for name in metrics} for arm in rounds.arms}
         lines = [report.table(str(shape), figures)]
-        if {"genkan", "raw_asgi"} <= figures.keys():
-            lines.append(f"genkan / raw_asgi, requests/s: {rounds.ratio('rps', 'genkan', 'raw_asgi')}")
+        lines += [
+            f"genkan / {other}, requests/s: {rounds.ratio('rps', 'genkan', other)}"
+            for other in _COMPARED
+            if {"genkan", other} <= figures.keys()
+        ]
         idle = [arm for arm in figures if arm != "direct" and figures[arm]["busy"] < BUSY]
         if idle and shape.connections == CROWD:
             lines.append(
@@ -119,9 +123,10 @@ class Outcome:
             figures[f"{arm}_p50_ms_c1"] = alone.median(arm, "p50_ms")
             figures[f"{arm}_first_byte_p50_ms_c1"] = alone.median(arm, "first_byte_p50_ms")
             figures[f"{arm}_p99_ms_c64"] = crowd.median(arm, "p99_ms")
-        if {"genkan", "raw_asgi"} <= set(crowd.arms):
-            ratio = crowd.ratio("rps", "genkan", "raw_asgi")
-            figures["genkan_of_raw_asgi"] = {"median": ratio.of_medians, "low": ratio.low, "high": ratio.high}
+        for other in _COMPARED:
+            if {"genkan", other} <= set(crowd.arms):
+                ratio = crowd.ratio("rps", "genkan", other)
+                figures[f"genkan_of_{other}"] = {"median": ratio.of_medians, "low": ratio.low, "high": ratio.high}
         return figures
 
     def _rss(self) -> dict[str, dict[str, int]]:
@@ -169,7 +174,8 @@ def profile(times: Times, out: Path) -> None:
 @click.option("--profile", "profiled", is_flag=True, help="Show where genkan's worker spends its time instead.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="bench/out", show_default=True)
 def main(quick: bool, rounds: int | None, names: tuple[ArmName, ...], profiled: bool, out: Path) -> None:
-    """The fake upstream alone, behind a raw ASGI proxy and behind genkan, and an empty BentoML route."""
+    """The fake upstream alone, behind a raw ASGI proxy, behind genkan with and without limits and ledger, and an empty
+    BentoML route."""
     times = QUICK if quick else Times()
     try:
         if profiled:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from genkan.bench import chat_traffic as traffic
 from genkan.bench.chat_traffic import Requests
@@ -18,7 +18,7 @@ from genkan.bench.proxy import UPSTREAM_VARIABLE
 from genkan.bench.server_process import Command, ServerProcess, running
 from genkan.bench.worker_profile import SITECUSTOMIZE
 
-ArmName = Literal["direct", "raw_asgi", "bento_empty", "genkan"]
+ArmName = Literal["direct", "raw_asgi", "bento_empty", "genkan_unlimited", "genkan"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
 
@@ -54,7 +54,12 @@ def serving(names: Sequence[ArmName], cores: Cores, *, profiled: bool = False) -
         direct = Arm("direct", upstream)
         direct.wait_ready()
         url = f"http://127.0.0.1:{upstream.port}"
-        commands = {"raw_asgi": _raw_asgi(url), "bento_empty": _BENTO_EMPTY, "genkan": _genkan(url, profiled)}
+        commands = {
+            "raw_asgi": _raw_asgi(url),
+            "bento_empty": _BENTO_EMPTY,
+            "genkan_unlimited": _genkan(url, profiled=False, limited=False),
+            "genkan": _genkan(url, profiled=profiled, limited=True),
+        }
         arms: list[Arm] = []
         for name in names:
             if name == "direct":
@@ -67,6 +72,8 @@ def serving(names: Sequence[ArmName], cores: Cores, *, profiled: bool = False) -
                 else Arm(name, server)
             )
             arms[-1].wait_ready()
+            # As the upstream, Redis is another core's work, and mostly another machine's.
+            server.move("redis-server", cores.load)
         yield arms
 
 
@@ -78,22 +85,36 @@ _FAKE_UPSTREAM = Command("the fake upstream", [sys.executable, "-m", "genkan.ben
 _BENTO_EMPTY = Command("bento_empty", [_BENTOML, "serve", "genkan.bench.empty_service:Empty", *_ON_PORT])
 
 
+_LIMITED: dict[str, Any] = {
+    "limits": {
+        "tenant": {"requests": {"limit": 10**9}, "tokens": {"limit": 10**12}, "concurrent": 10_000},
+        "models": {traffic.MODEL: {"tokens": {"limit": 10**12}}},
+    },
+    "prices": {"models": [{"model": traffic.MODEL, "input": 2, "output": 8}]},
+}
+_UNLIMITED: dict[str, Any] = {"redis": {"url": "memory"}, "ledger": {"enabled": False}}
+
+
 def _raw_asgi(upstream: str) -> Command:
     line = [*_UVICORN, "--log-level", "warning", "--factory", "genkan.bench.proxy:create", *_ON_PORT]
     return Command("raw_asgi", line, {UPSTREAM_VARIABLE: upstream + traffic.PATH})
 
 
-def _genkan(upstream: str, profiled: bool) -> Command:
-    """This repository's service with that upstream alone; everything else is as genkan's defaults have it."""
+def _genkan(upstream: str, *, profiled: bool, limited: bool) -> Command:
+    """This repository's service with that upstream alone; everything else is as genkan's defaults have it.
+
+    ``limited``: with limits that are never reached, prices, and the ledger, on an embedded Redis; else with none of it.
+    """
     key = "BENCH_UPSTREAM_KEY"
-    config = {
+    config: dict[str, Any] = {
         "upstreams": [{"name": "fake", "kind": "openai", "base_url": f"{upstream}/v1", "api_key_env": key}],
         "models": [{"name": traffic.MODEL, "upstream": "fake"}],
         "routes": [{"alias": "default", "chain": [traffic.MODEL]}],
     }
+    config |= _LIMITED if limited else _UNLIMITED
     environ = {"GENKAN_CONFIG": "{folder}/genkan.yaml", key: f"sk-bench-{secrets.token_hex(16)}"}
     files = {"genkan.yaml": json.dumps(config)}
     if profiled:
         environ["PYTHONPATH"] = "{folder}"
         files["sitecustomize.py"] = SITECUSTOMIZE
-    return Command("genkan", [_BENTOML, "serve", ".", *_ON_PORT], environ, files)
+    return Command("genkan" if limited else "genkan_unlimited", [_BENTOML, "serve", ".", *_ON_PORT], environ, files)

@@ -88,6 +88,12 @@ class ServerProcess:
         """The process that has worked most so far: after some load the one that answers requests."""
         return max(self.processes(), key=_cpu_s)
 
+    def move(self, program: str, cores: frozenset[int]) -> None:
+        """Have those of its processes that run ``program`` run on ``cores``."""
+        for pid in self.processes():
+            if Path(_read(pid, "cmdline").split(b"\0")[0].decode()).name == program:
+                os.sched_setaffinity(pid, cores)
+
     def wait_until_answered(self, request: bytes) -> None:
         """Send ``request`` again and again until its status is 200. Raises ServerFailed after 60 s, or if it ends."""
         deadline_s = time.monotonic() + READY_S

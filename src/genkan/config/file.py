@@ -156,8 +156,9 @@ def _allowed_keys(loc: tuple[int | str, ...]) -> list[str]:
             continue
         if (owner := next((s for s in sections if part in s.model_fields), None)) is not None:
             sections = list(_sections_in(owner.model_fields[part].annotation))
-        else:
-            sections = [s for s in sections if part in get_args(s.model_fields["kind"].annotation)]
+        elif kinds := [s for s in sections if "kind" in s.model_fields]:
+            sections = [s for s in kinds if part in get_args(s.model_fields["kind"].annotation)]
+        # else it is a name that the file gives, such as a model's below `limits.models`
     return list(sections[0].model_fields)
 
 

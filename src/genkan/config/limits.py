@@ -4,7 +4,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer, ValidationInfo, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from genkan.config.base import Name, Seconds, Section
 
@@ -62,7 +64,7 @@ class BudgetConfig(Section):
 
     per: Period
     usd: Money | None = None
-    tokens: int | None = Field(default=None, ge=1, le=10**15)
+    tokens: int | None = Field(default=None, ge=1, le=10**15, validate_default=True)
     warn_at: float = Field(
         default=0.8, gt=0, le=1, allow_inf_nan=False, description="Share of it from which on answers carry a warning."
     )
@@ -113,6 +115,11 @@ class PriceConfig(Section):
 
 class PricesConfig(Section):
     """The price list."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # In the file it may also be the path of another one, which is read before anything is checked.
+        return {"anyOf": [handler(schema), {"type": "string"}]}
 
     models: list[PriceConfig] = Field(default_factory=list)
     usd_per: dict[str, Money] = Field(default={}, description="Dollars for one unit of each other currency.")

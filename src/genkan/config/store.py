@@ -58,6 +58,13 @@ class RedisConfig(Section):
             raise ValueError("must be 'embedded', 'memory', or begin with redis://, rediss:// or unix://")
         return url
 
+    @field_validator("url")
+    @classmethod
+    def _has_no_password(cls, url: str) -> str:
+        if "@" in url or "password" in url:
+            raise ValueError("a URL with a password belongs into the environment variable that url_env names")
+        return url
+
 
 class KeysConfig(Section):
     """API keys of clients."""

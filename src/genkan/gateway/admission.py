@@ -6,10 +6,10 @@ from typing import Protocol
 from genkan.clock import Clock
 from genkan.errors import BudgetSpent, InvalidRequest, RateLimited, RequestError
 from genkan.gateway.chain import Chain
-from genkan.gateway.estimate import Estimator, Size, most_prompt_tokens, size_of
+from genkan.gateway.estimate import Estimator, Size, answers_to, most_answers_to, most_prompt_tokens, size_of
 from genkan.gateway.ledger import Ledger
 from genkan.gateway.policies import Policies, Policy
-from genkan.gateway.rate_headers import rate_headers
+from genkan.gateway.rate_headers import duration, rate_headers
 from genkan.gateway.reservations import Reservations, TimeLeft
 from genkan.gateway.ticket import Header, Ticket, TicketObserver, draft_of
 from genkan.store.accounts import Admission, Amounts, Decision, Line, Unit
@@ -75,7 +75,8 @@ class Admissions:
         amounts, max_tokens = _amounts(request, chain, policy, estimator, size, prompt_tokens)
         draft = draft_of(request, caller, chain.name, now_s) if self._keeps_ledger else b""
         admission = Admission(caller.request_id, policy.plan, amounts, draft)
-        reservation = await self._reservations.take(admission, TimeLeft(self._request_s))
+        left = TimeLeft(self._request_s)
+        reservation = await self._reservations.take(admission, left)
         decision = reservation.decision
         if decision.denied is not None:
             raise self._refusal(decision.denied, decision, policy, amounts)
@@ -86,6 +87,7 @@ class Admissions:
             caller=caller,
             chain=chain,
             reservation=reservation,
+            redis_left=left,
             reservations=self._reservations,
             ledger=self._ledger,
             estimator=estimator,
@@ -101,16 +103,22 @@ class Admissions:
         headers = rate_headers(policy.plan, decision.states)
         if len(decision.states) == len(policy.plan):
             for warn in policy.warnings:
-                if decision.states[warn.line].remaining < warn.below:
+                if decision.states[warn.line].remaining <= warn.at_most:
                     headers.append((b"x-genkan-budget-warning", warn.text.encode()))
                     self._observer.budget_is_low(SCOPES[policy.plan[warn.line].key[0]])
         return headers
 
     def _refusal(self, denied: Line, decision: Decision, policy: Policy, amounts: Amounts) -> RequestError:
-        place = next((place for place, line in enumerate(policy.plan) if line is denied), 0)
+        asked = policy.without_budgets if decision.is_local else policy.plan
+        never = [
+            line
+            for line, state in zip(asked, decision.states, strict=True)
+            if math.isinf(state.retry_s) and line.kind != "budget"
+        ]
         retry_s = max((state.retry_s for state in decision.states if not math.isinf(state.retry_s)), default=0.0)
         self._observer.denied(denied.kind, denied.unit.name.lower(), SCOPES[denied.key[0]])
-        error = _refused(denied, amounts[denied.unit], decision.states[place].retry_s, retry_s)
+        # What can never fit is said at once, and not after a wait for what another limit lacks now.
+        error = _never_fits(never[0], amounts) if never else _refused(denied, amounts[denied.unit], retry_s)
         error.headers = tuple(rate_headers(policy.plan, decision.states))
         return error
 
@@ -120,24 +128,30 @@ def _amounts(
 ) -> tuple[Amounts, int | None]:
     """What to draw, and the bound to set on an answer whose client set none; None if there is no need for one."""
     asked = request.sampling
-    tokens = prompt_tokens + estimator.answer_tokens(asked.max_tokens, asked.n)
+    tokens = prompt_tokens + estimator.answer_tokens(asked.max_tokens, answers_to(request))
     if not policy.has_budgets:
         return Amounts(1, tokens), None
     most_output = asked.max_tokens if asked.max_tokens is not None else chain.max_output_tokens
-    # ``best_of`` generates more answers than are shown.
-    best_of = request.raw.get("best_of")
-    choices = max(asked.n, best_of if type(best_of) is int else 1)
-    most_prompt = most_prompt_tokens(size)
-    most_usd = max(
-        (one.price.most_nano_usd(most_prompt, choices * most_output) for one in chain.deployments if one.price),
-        default=0,
+    most_prompt, most_answers = most_prompt_tokens(size), most_answers_to(request) * most_output
+    prices = (one.price for one in chain.deployments if one.price is not None)
+    most_usd = max((price.most_nano_usd(most_prompt, most_answers) for price in prices), default=0)
+    amounts = Amounts(1, tokens, most_prompt + most_answers, most_usd)
+    return amounts, most_output if asked.max_tokens is None else None
+
+
+def _never_fits(line: Line, amounts: Amounts) -> RequestError:
+    at_once = line.burst if line.kind == "bucket" else line.limit
+    what = _WHAT[line.unit]
+    error = InvalidRequest(
+        f"This request takes about {amounts[line.unit]} {what}, and the limit of the {line.scope} is {at_once} at "
+        "once: it can never fit. Shorten the prompt or lower max_tokens.",
+        param="max_tokens",
     )
-    return Amounts(
-        1, tokens, most_prompt + choices * most_output, most_usd
-    ), most_output if asked.max_tokens is None else None
+    error.code, error.should_retry = "request_exceeds_limit", False
+    return error
 
 
-def _refused(line: Line, asked: int, never_s: float, retry_s: float) -> RequestError:
+def _refused(line: Line, asked: int, retry_s: float) -> RequestError:
     if line.kind == "budget":
         return BudgetSpent(
             f"What is left of the budget of {line.scope} does not cover this request, which may take up to "
@@ -146,19 +160,9 @@ def _refused(line: Line, asked: int, never_s: float, retry_s: float) -> RequestE
     if line.kind == "lease":
         message = f"The {line.scope} has its limit of {line.limit} concurrent requests in work."
         return RateLimited(message, unit="requests", retry_after_s=max(retry_s, _LEASE_RETRY_S))
-    what = _WHAT[line.unit]
-    if math.isinf(never_s):
-        at_once = line.burst if line.kind == "bucket" else line.limit
-        error = InvalidRequest(
-            f"This request takes about {asked} {what}, and the limit of the {line.scope} is {at_once} at once: it can "
-            "never fit. Shorten the prompt or lower max_tokens.",
-            param="max_tokens",
-        )
-        error.code, error.should_retry = "request_exceeds_limit", False
-        return error
     message = (
-        f"Rate limit reached for the {line.scope}: {line.limit} {what} per {line.window_s:g} s, this request takes "
-        f"{asked}. Please try again in {retry_s:.3g} s."
+        f"Rate limit reached for the {line.scope}: {line.limit} {_WHAT[line.unit]} per {line.window_s:g} s, this "
+        f"request takes {asked}. Please try again in {duration(retry_s)}."
     )
     return RateLimited(message, unit="tokens" if line.unit is Unit.TOKENS else "requests", retry_after_s=retry_s)
 

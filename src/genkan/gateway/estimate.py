@@ -55,6 +55,19 @@ def size_of(request: GenerationRequest) -> Size:
     return measure.size(len(request.prompts))
 
 
+def answers_to(request: GenerationRequest) -> int:
+    """How many answers its client gets."""
+    prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
+    return prompts * request.sampling.n
+
+
+def most_answers_to(request: GenerationRequest) -> int:
+    """How many answers may be generated for it: of ``best_of`` all are, and ``n`` are shown."""
+    best_of = request.raw.get("best_of")
+    prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
+    return prompts * max(request.sampling.n, best_of if type(best_of) is int else 1)
+
+
 def most_prompt_tokens(size: Size) -> int:
     """No tokenizer takes more for it."""
     return (
@@ -138,7 +151,7 @@ class _Measure:
         elif type(content) is list:
             for part in content:
                 self._part(part)
-        if len(message) > 2:
+        if len(message) > 2 or "content" not in message:
             self.anything({name: value for name, value in message.items() if name not in ("role", "content")})
 
     def _part(self, part: dict[str, Any]) -> None:

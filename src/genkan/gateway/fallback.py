@@ -17,10 +17,12 @@ stream.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from genkan.clock import Clock
 from genkan.errors import (
+    InvalidRequest,
     NoUpstream,
     RequestError,
     TimedOut,
@@ -96,7 +98,7 @@ class Walk:
         self._failures: list[tuple[Deployment, UpstreamError, Verdict]] = []
         self._passed_over: list[Deployment] = []
         self._filtered: tuple[Deployment, Answer, int] | None = None  # for want of a better one
-        self._limited_s: list[float] = []  # when the limits of those that were not asked for that leave room again
+        self._limited_s: list[float] = []  # when limits that kept somebody from being asked leave room; inf: never
         self._first: Deployment | None = None
         self._reasons: list[str] = []  # why each in turn was not the one that answers
         self._is_late = False  # somebody was not asked for want of time
@@ -146,7 +148,8 @@ class Walk:
             self._is_late = deployment.standing.parked_by(now_s) is None
             return None
         room: Reservation | None = None
-        if deployment.meter is not None and (as_last or deployment.is_well(now_s)):
+        may_be_asked = not deployment.cooling.left_s(now_s) and (as_last or deployment.is_well(now_s))
+        if deployment.meter is not None and may_be_asked:
             room = await self._room(deployment.meter, left_s)
             if room is None:
                 return None
@@ -165,12 +168,13 @@ class Walk:
 
     async def _room(self, meter: Meter, left_s: float) -> Reservation | None:
         """Room within what an upstream allows us; None if there is none in time."""
-        call_id = f"{self._recorder.request_id}.{self.attempts + 1}"
+        recorder = self._recorder
         try:
-            return await meter.enter(call_id, self._recorder.amounts, left_s=left_s)
+            return await meter.enter(
+                recorder.request_id, recorder.amounts, left_s=left_s, redis_left=recorder.redis_left
+            )
         except Limited as limited:
-            if limited.retry_after_s is not None:
-                self._limited_s.append(limited.retry_after_s)
+            self._limited_s.append(math.inf if limited.retry_after_s is None else limited.retry_after_s)
             self._reasons.append("limited")
             return None
 
@@ -210,7 +214,9 @@ class Walk:
         """
         try:
             if self._filtered is None:
-                self._filtered = deployment, await _read_out(filtered), self.attempts
+                number = self.attempts
+                whole = await _read_out(filtered, lambda batch: self._recorder.priced(number, batch, filtered))
+                self._filtered = deployment, whole, number
         finally:
             await filtered.aclose()
         self._reasons.append("content_filter")
@@ -301,25 +307,37 @@ class Walk:
             error.retry_after_s = _LATER_S  # for those who come back by themselves, whatever should_retry says
         return error
 
-    def _nobody_asked(self, now_s: float) -> UpstreamError | NoUpstream:
+    def _nobody_asked(self, now_s: float) -> RequestError:
         everyone = self._chain.order()
         cooling = [left_s for one in everyone if (left_s := one.cooling.left_s(now_s))]
-        if cooling := [*cooling, *self._limited_s]:
+        limited = [left_s for left_s in self._limited_s if not math.isinf(left_s)]
+        if cooling := [*cooling, *limited]:
             return UpstreamThrottled(upstream=everyone[0].upstream.name, retry_after_s=min(cooling))
         parked = [one.standing.parked_by(now_s) for one in everyone]
         if (first := parked[0]) is not None and all(parked):
             return first
+        if self._limited_s and not self._passed_over:
+            return self._too_large()
         return NoUpstream(self._request.model, retry_after_s=FORCED_EVERY_S)
 
+    def _too_large(self) -> InvalidRequest:
+        error = InvalidRequest(
+            f"This request takes about {self._recorder.amounts.tokens} tokens, more than the model's servers take at "
+            "once: it can never fit. Shorten the prompt or lower max_tokens.",
+            param="max_tokens",
+        )
+        error.code = "request_exceeds_limit"
+        return error
 
-async def _read_out(answer: Answer) -> Answer:
+
+async def _read_out(answer: Answer, priced: Callable[[list[bytes]], list[bytes]]) -> Answer:
     """``answer`` with all of a stream whose choices are over. Raises UpstreamError, also for more than is held."""
     if answer.batches is None:
         return answer
     rest: list[list[bytes]] = []
     size = 0
     async for batch in answer.batches:
-        rest.append(batch)
+        rest.append(batch if answer.usage is None else priced(batch))
         size += sum(map(len, batch))
         if size > 2 * MAX_HELD_BYTES:
             raise UpstreamBroken("The model's answer goes on after its end.", upstream="")

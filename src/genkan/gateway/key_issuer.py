@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -116,8 +117,12 @@ class KeyIssuer:
         return Edit(digest(self._secret, issued.text.encode()), None, write_record(issued.key))
 
     async def _kept(self) -> list[_Kept]:
-        records = (await self._store.table()).records
-        return [_Kept(its_digest, record, read_record(record)) for its_digest, record in records.items()]
+        """All that can be read: what cannot opens nothing, and must not keep anyone from revoking what does."""
+        kept = []
+        for its_digest, record in (await self._store.table()).records.items():
+            with suppress(ValueError):
+                kept.append(_Kept(its_digest, record, read_record(record)))
+        return kept
 
     async def _edit(self, decide: Callable[[list[_Kept]], list[Edit]]) -> None:
         """Make the edits that ``decide`` makes of the records; anew if somebody was faster."""

@@ -45,11 +45,12 @@ class Row(NamedTuple):
     cost_nano_usd: int | None
     saved_nano_usd: int
     attempts: tuple[AttemptRow, ...]
+    answered: int | None  # by which attempt, from 1
 
     @property
     def deployment(self) -> str:
         """That of the attempt that answered, or else of the last; "" if there was none."""
-        return self.attempts[-1].deployment if self.attempts else ""
+        return self.attempts[(self.answered or 0) - 1].deployment if self.attempts else ""
 
 
 def read_row(raw: bytes) -> Row | None:
@@ -62,26 +63,20 @@ def read_row(raw: bytes) -> Row | None:
 
 def _row(raw: Any) -> Row:
     name, tenant, key, route, state = raw["id"], raw["tenant"], raw["key"], raw["route"], raw["state"]
-    time_s, stream, late, estimated = (
-        raw["t"],
-        raw.get("stream", False),
-        raw.get("late", False),
-        raw.get("estimated", False),
-    )
-    cost, saved = raw["cost_nano_usd"], raw.get("saved_nano_usd", 0)
+    stream, late, estimated = raw.get("stream", False), raw.get("late", False), raw.get("estimated", False)
+    saved, answered = raw.get("saved_nano_usd", 0), raw.get("answered")
+    attempts = tuple([_attempt(attempt) for attempt in raw.get("attempts", ())])
     if not (
         type(name) is type(tenant) is type(route) is type(state) is str
         and (key is None or type(key) is str)
         and type(stream) is type(late) is type(estimated) is bool
         and type(saved) is int
         and saved >= 0
+        and (answered is None or (type(answered) is int and 1 <= answered <= len(attempts)))
     ):
         raise TypeError
-    attempts = tuple([_attempt(attempt) for attempt in raw.get("attempts", ())])
-    usage = _usage(raw["usage"])
-    return Row(
-        name, _time(time_s), tenant, key, route, stream, state, late, usage, estimated, _cost(cost), saved, attempts
-    )
+    time_s, usage, cost = _time(raw["t"]), _usage(raw["usage"]), _cost(raw["cost_nano_usd"])
+    return Row(name, time_s, tenant, key, route, stream, state, late, usage, estimated, cost, saved, attempts, answered)
 
 
 def _attempt(raw: Any) -> AttemptRow:

@@ -5,6 +5,7 @@ overtaken for ever, and a thousand that wait cost Redis no more than one.
 """
 
 import asyncio
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,7 @@ Sleep = Callable[[float], Awaitable[None]]
 MAX_WAITING = 1000
 _POLL_S = 0.05  # for a lease: nobody knows when the next one is given back
 _CALL_S = 0.15
+_numbers = itertools.count()
 
 
 class Limited(Exception):
@@ -40,11 +42,12 @@ class Meter:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def enter(self, call_id: str, amounts: Amounts, *, left_s: float) -> Reservation:
+    async def enter(self, request_id: str, amounts: Amounts, *, left_s: float, redis_left: TimeLeft) -> Reservation:
         """Room for one request, to be given back by `leave`.
 
-        Waits for it at most as long as is configured and ``left_s`` allows. Raises Limited, at once where it can be
-        told, and AccountsUnavailable.
+        Waits for it at most as long as is configured and ``left_s`` allows. What it waits for Redis is taken from
+        ``redis_left``, unless it has to wait anyway. Raises Limited, at once where it can be told, and
+        AccountsUnavailable.
         """
         if self._waiting >= MAX_WAITING:
             raise Limited(_POLL_S)
@@ -54,13 +57,11 @@ class Meter:
             async with asyncio.timeout(min(self._wait_s, left_s)):
                 await self._turn.acquire()
         except TimeoutError:
-            if not self._turn.locked():  # no time was given at all, and none is needed
-                return await self._first(call_id, amounts, deadline_s)
             raise Limited(_POLL_S) from None
         finally:
             self._waiting -= 1
         try:
-            return await self._first(call_id, amounts, deadline_s)
+            return await self._first(request_id, amounts, deadline_s, redis_left)
         finally:
             self._turn.release()
 
@@ -72,10 +73,11 @@ class Meter:
             Settlement(admission.request_id, self.plan, admission.amounts, actual, b"", reservation.was_sent),
         )
 
-    async def _first(self, call_id: str, amounts: Amounts, deadline_s: float) -> Reservation:
+    async def _first(self, request_id: str, amounts: Amounts, deadline_s: float, redis_left: TimeLeft) -> Reservation:
         while True:
-            asked = Admission(call_id, self.plan, amounts)
-            reservation = await self._reservations.take(asked, TimeLeft(_CALL_S))
+            # An id is settled once: a request that comes here twice, or to another meter, is another each time.
+            asked = Admission(f"{request_id}.m{next(_numbers)}", self.plan, amounts)
+            reservation = await self._reservations.take(asked, redis_left)
             decision = reservation.decision
             if decision.denied is None:
                 return reservation
@@ -86,3 +88,4 @@ class Meter:
             if self._clock.monotonic() + pause_s > deadline_s:
                 raise Limited(max(retry_s, _POLL_S))
             await self._sleep(pause_s)
+            redis_left = TimeLeft(_CALL_S)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from genkan.config import BudgetConfig, Config, LimitConfig, RateConfig
 from genkan.gateway.api_key import ApiKey
 from genkan.store.accounts import Line, Plan, Unit
-from genkan.wire.caller import Caller
+from genkan.wire.caller import LOCAL_TENANT, Caller
 
 _MAX_KEPT = 10_000
 _DAY_S = 86_400.0
@@ -21,7 +21,7 @@ class Warn:
     """When an answer is to carry a warning."""
 
     line: int  # its place in the plan
-    below: int  # what remains
+    at_most: int  # so much remains
     text: str  # which budget, for the header
 
 
@@ -70,7 +70,7 @@ class Policies:
         tenants = dict.fromkeys([*self._tenants, *(key.tenant for key in keys)])
         for key in keys:
             yield f"key {key.id} of tenant {key.tenant}", tuple(self._of_key(key, now_unix_s, []))
-        for tenant in tenants or {"local": None}:
+        for tenant in tenants if keys else {**tenants, LOCAL_TENANT: None}:
             yield f"tenant {tenant}", tuple(self._of_tenant(tenant, now_unix_s, []))
         for model, limits in self._limits.models.items():
             yield f"model {model}", tuple(self._lines(limits, f"m:{model}", f"model '{model}'", is_own=False))

@@ -8,23 +8,22 @@ An attempt at the edge of the compared time may be on one side only, so compare 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from genkan.gateway.ledger_export import attempt_id
-from genkan.gateway.ledger_row import Row
+from genkan.gateway.ledger_row import LOST, Row
 from genkan.gateway.money import usd_number
 
 Finding = Literal[
-    "missing_there", "missing_here", "different_tokens", "different_cost", "duplicates_there", "duplicates_here"
-]
-_FINDINGS: tuple[Finding, ...] = (
     "missing_there",
     "missing_here",
+    "unknown_here",  # the attempt, or a request that was lost, is known, but not what it used
     "different_tokens",
     "different_cost",
     "duplicates_there",
     "duplicates_here",
-)
+]
+_FINDINGS: tuple[Finding, ...] = get_args(Finding)
 EXAMPLES = 100
 
 
@@ -130,10 +129,13 @@ class Reconciliation:
         self._tolerance = cost_tolerance_nano_usd
         self._here: dict[str, Used] = {}
         self._there: dict[str, Used] = {}
+        self._lost: set[str] = set()  # requests
         self._comparison = Comparison()
 
     def add_row(self, row: Row) -> None:
         """A row of the ledger. A ``late`` one replaces the attempts of the row before it."""
+        if row.state == LOST:
+            self._lost.add(row.id)
         for attempt in row.attempts:
             if self._ending is not None and not attempt.deployment.endswith(self._ending):
                 continue
@@ -180,12 +182,18 @@ class Reconciliation:
                 self._comparison.unused += 1
         for name, there in self._there.items():
             if name not in self._here:
-                yield Difference("missing_here", name, None, there)
+                is_lost = name.rpartition(".")[0] in self._lost
+                yield Difference("unknown_here" if is_lost else "missing_here", name, None, there)
 
     def _compared(self, name: str, here: Used, there: Used) -> Iterator[Difference]:
-        """Usage that we do not know is the same as none: nothing was delivered that could be counted."""
+        if here.prompt_tokens is None:
+            if there.is_something:
+                yield Difference("unknown_here", name, here, there)
+            else:
+                self._comparison.matched += 1
+            return
         agrees = True
-        if (here.prompt_tokens or 0, here.completion_tokens or 0) != (there.prompt_tokens, there.completion_tokens):
+        if (here.prompt_tokens, here.completion_tokens) != (there.prompt_tokens, there.completion_tokens):
             agrees = False
             yield Difference("different_tokens", name, here, there)
         if self._cost_differs(here, there):

@@ -1,10 +1,11 @@
 """Who is told of a request's attempts, for the ledger."""
 
+import math
 from typing import Protocol
 
 from genkan.errors import UpstreamError
 from genkan.gateway.deployment import Deployment
-from genkan.gateway.reservations import Reservation
+from genkan.gateway.reservations import Reservation, TimeLeft
 from genkan.store.accounts import Amounts
 from genkan.upstream.base import NO_CALL, Answer, Call
 
@@ -18,6 +19,10 @@ class Recorder(Protocol):
     @property
     def amounts(self) -> Amounts:
         """What an attempt may take, as far as that can be told."""
+
+    @property
+    def redis_left(self) -> TimeLeft:
+        """What the request may still wait for Redis."""
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
         """The ``attempt``-th is about to be sent; what its upstream is told of it.
@@ -39,6 +44,7 @@ class Unrecorded:
 
     request_id = ""
     amounts = Amounts()
+    redis_left = TimeLeft(math.inf)
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
         return NO_CALL

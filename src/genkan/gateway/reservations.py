@@ -12,7 +12,7 @@ from dataclasses import replace
 from genkan.config import WhenLostConfig
 from genkan.errors import AccountsUnavailable, StoreError, StoreTimeout
 from genkan.gateway.ledger import Ledger
-from genkan.store.accounts import Accounts, Admission, Decision, Settlement
+from genkan.store.accounts import Accounts, Admission, Amounts, Decision, Settlement
 
 _OPEN = Decision(denied=None, states=(), is_local=True)
 
@@ -48,16 +48,29 @@ class Reservations:
     async def take(self, admission: Admission, left: "TimeLeft") -> Reservation:
         """Take all of it or nothing; ``decision.denied`` says which. Raises AccountsUnavailable.
 
-        What was taken must be settled. Time spent is taken from ``left``.
+        What was taken must be settled. Time spent is taken from ``left``. Who is cancelled has taken nothing.
         """
         began_s = time.monotonic()
         try:
             decision = await self._shared.admit(admission, timeout_s=min(self._timeout_s, left.seconds))
         except StoreError as error:
-            return await self._without_redis(admission, was_sent=isinstance(error, StoreTimeout))
+            was_sent = isinstance(error, StoreTimeout)
+        except BaseException:
+            self._give_up(admission)
+            raise
+        else:
+            return self._opened(Reservation(admission, decision, was_sent=True))
         finally:
             left.seconds = max(left.seconds - (time.monotonic() - began_s), 0.001)
-        return self._opened(Reservation(admission, decision, was_sent=True))
+        try:
+            reservation = await self._without_redis(admission, was_sent=was_sent)
+        except BaseException:
+            if was_sent:
+                self._give_up(admission)
+            raise
+        if was_sent and reservation.decision.denied is not None:
+            self._give_up(admission)
+        return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         """Put right what was taken, in the background."""
@@ -67,6 +80,15 @@ class Reservations:
             task = asyncio.get_running_loop().create_task(self._local.settle([own]))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
+
+    def _give_up(self, admission: Admission) -> None:
+        """Have Redis give back what it may have taken, though nobody knows whether it did."""
+        # With a draft Redis knows by itself whether it took anything.
+        nothing = Settlement(
+            admission.request_id, admission.plan, admission.amounts, Amounts(0), b"", was_admitted=not admission.draft
+        )
+        if admission.plan or admission.draft:
+            self._ledger.settle(nothing)
 
     async def _without_redis(self, admission: Admission, *, was_sent: bool) -> Reservation:
         plan = tuple(line for line in admission.plan if line.kind != "budget")

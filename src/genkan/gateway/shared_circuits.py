@@ -46,7 +46,7 @@ class SharedCircuits:
         self._circuits: dict[str, Circuit] = {}
         self._known: dict[str, _Known] = {}  # what the others know, or will
         self._changed: set[str] = set()  # of these they do not yet
-        self._is_behind = False
+        self._is_behind = True  # what all agreed on is still to be read
         self._was_refused = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -16,9 +16,9 @@ from genkan.clock import Clock
 from genkan.errors import ConnectFailed, GenkanError, RequestError, TimedOut, UpstreamBroken, UpstreamError
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
-from genkan.gateway.estimate import Estimator, Size
+from genkan.gateway.estimate import Estimator, Size, answers_to
 from genkan.gateway.ledger import Ledger
-from genkan.gateway.reservations import Reservation, Reservations
+from genkan.gateway.reservations import Reservation, Reservations, TimeLeft
 from genkan.store.accounts import Amounts, Settlement
 from genkan.upstream.base import Answer, Call
 from genkan.wire.caller import Caller
@@ -60,6 +60,7 @@ class Ticket:
         "_usages",
         "headers",
         "max_tokens",
+        "redis_left",
     )
 
     def __init__(
@@ -69,6 +70,7 @@ class Ticket:
         caller: Caller,
         chain: Chain,
         reservation: Reservation,
+        redis_left: TimeLeft,
         reservations: Reservations,
         ledger: Ledger,
         estimator: Estimator,
@@ -79,9 +81,13 @@ class Ticket:
         observer: TicketObserver,
         clock: Clock,
     ) -> None:
-        """``headers`` tell the client of its limits. ``max_tokens`` is set where a budget bounds the answer."""
+        """``headers`` tell the client of its limits. ``max_tokens`` is set where a budget bounds the answer.
+
+        ``redis_left`` is what the request may still wait for Redis.
+        """
         self.headers = headers
         self.max_tokens = max_tokens
+        self.redis_left = redis_left
         self._request = request
         self._caller = caller
         self._chain = chain
@@ -217,7 +223,7 @@ class Ticket:
         saved = deployment.price.saved_nano_usd(usage) if deployment.price is not None else 0
         self._observer.billed(deployment.name, usage, cost, saved)
         if not self._attempts[answering - 1]["estimated"]:
-            self._estimator.learn(self._size, usage.prompt, usage.completion, self._request.sampling.n)
+            self._estimator.learn(self._size, usage.prompt, usage.completion, answers_to(self._request))
 
     def _rated(self, usage: Usage | None, state: str) -> int:
         """The tokens that count for rates. Who leaves before the first word has had the prompt worked on."""

@@ -42,17 +42,22 @@ class Link:
         timeout_s: float,
         prepare: Prepare | None = None,
         on_connected: Callable[[bool], None] | None = None,
+        is_second: bool = False,
     ) -> None:
         """``prepare`` is run on each new connection before it counts as there, within ``connect_s``.
 
         ``on_connected`` is called soon after each time it is; with whether what Redis knew may have changed, as it is
         not the process that it was the time before, or does not say which it is.
+
+        The log hears of ``is_second``, beside which another link leads to the same Redis, only what may be its own
+        trouble: that Redis does not permit what it prepares.
         """
         self.connection: Connection | None = None
         self._address = address
         self._connect_s = connect_s
         self._silence_s = max(MAX_TIMEOUTS * timeout_s, _SILENCE_S)
         self._prepare = prepare
+        self._is_second = is_second
         self._on_connected = on_connected
         self._dialer = Dialer(address, connect_s=connect_s)
         self._run_id: bytes | None = None  # None before the first connection, empty if Redis does not tell
@@ -149,9 +154,10 @@ class Link:
             self._is_not_there(StoreLost(reason))
 
     def _is_not_there(self, error: Exception) -> None:
-        if isinstance(error, EntryRefused):
+        if isinstance(error, EntryRefused) and not self._is_second:
             self._complain(error)
-        if self._was_told is not False:
+        is_own = not self._is_second or (isinstance(error, StoreRefused) and error.code == "NOPERM")
+        if is_own and self._was_told is not False:
             self._was_told = False
             _log.warning("Redis is not there, at %s: %s", self._address, str(error) or "it does not answer")
 

@@ -5,6 +5,7 @@ A connection on which nothing happens says nothing of its end, so it is asked fr
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from genkan.store.address import Address
@@ -37,7 +38,12 @@ class Subscription:
         self._connect_s = connect_s
         self._on_message = on_message
         self._link = Link(
-            address, connect_s=connect_s, timeout_s=timeout_s, prepare=self._subscribe, on_connected=on_connected
+            address,
+            connect_s=connect_s,
+            timeout_s=timeout_s,
+            prepare=self._subscribe,
+            on_connected=on_connected,
+            is_second=True,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -79,5 +85,5 @@ class Subscription:
             if connection is asked and connection.read_s < asked_s:
                 connection.drop("it does not answer")
                 continue
-            asked, asked_s = connection, asyncio.get_running_loop().time()
+            asked, asked_s = connection, time.monotonic()
             connection.write(_PING)

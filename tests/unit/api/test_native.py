@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from accounts_at_hand import AccountsAtHand
 from asgi import AsgiClient, post
 from responders import USAGE, ScriptedResponder
 from scripted_upstreams import ServedBy, Told, VirtualClock, router_to
@@ -34,7 +35,8 @@ def api(responder: ScriptedResponder) -> Api:
 
 
 def api_to(upstream: ServedBy) -> Api:
-    pipeline = Pipeline(router_to(CONFIG, [upstream]), Fallback(VirtualClock(), Told()))
+    admissions = AccountsAtHand(CONFIG).admissions
+    pipeline = Pipeline(router_to(CONFIG, [upstream]), Fallback(VirtualClock(), Told()), admissions)
     return Api({"/call": {"POST": NativeEndpoint(pipeline, ServerConfig())}}, lambda _: None, [])
 
 

@@ -133,6 +133,7 @@ def test_a_ledger_that_agrees_with_the_upstream(server: LedgerServer, tmp_path: 
         "matched                      2",
         "missing there                0",
         "missing here                 0",
+        "unknown here                 0",
         "different tokens             0",
         "different cost               0",
         "duplicates there             0",

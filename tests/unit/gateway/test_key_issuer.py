@@ -8,7 +8,7 @@ import pytest
 from scripted_upstreams import VirtualClock
 
 from genkan.errors import InvalidRequest, StoreRefused, UnknownPath
-from genkan.gateway.key_format import digest, looks_right
+from genkan.gateway.key_format import digest, fingerprint, looks_right
 from genkan.gateway.key_issuer import KEEP_S, KeyIssuer
 from genkan.gateway.key_records import NewKey, state
 from genkan.store.keys import Edit, MemoryKeyStore
@@ -158,3 +158,11 @@ async def test_nothing_is_made_beside_keys_of_another_secret(rig: Rig) -> None:
     with pytest.raises(StoreRefused, match="OTHERSECRET"):
         await KeyIssuer(rig.store, b"t" * 32, rig.clock).create(NewKey(tenant="t"))
     assert len((await rig.store.table()).records) == 1
+
+
+async def test_a_record_that_cannot_be_read_stands_in_nobodys_way(rig: Rig) -> None:
+    key = (await rig.create()).key
+    await rig.store.edit([Edit("d" * 64, None, b'{"of": "a later version"}')], fingerprint(SECRET))
+    await rig.issuer.revoke(key.id)
+    assert await rig.states() == {key.id: "revoked"}
+    assert b'{"of": "a later version"}' in (await rig.store.table()).records.values()

@@ -19,10 +19,11 @@ def test_reads_everything_of_a_row() -> None:
     assert read.attempts == (AttemptRow(1, "gpt-4.1@openai", "ok", Usage(10, 5, 4, 0), False, 54_000, 0.25),)
 
 
-def test_the_deployment_is_that_of_the_last_attempt() -> None:
-    read = read_row(row(attempts=[failed(1, "a@x"), attempt(2, "b@y")]))
+@pytest.mark.parametrize(("answered", "deployment"), [(1, "a@x"), (2, "b@y"), (None, "b@y")])
+def test_the_deployment_is_that_which_answered_or_else_the_last(answered: int | None, deployment: str) -> None:
+    read = read_row(row(attempts=[attempt(1, "a@x"), failed(2, "b@y")], answered=answered))
     assert read is not None
-    assert read.deployment == "b@y"
+    assert read.deployment == deployment
 
 
 def test_a_lost_row_has_no_attempts() -> None:
@@ -63,6 +64,9 @@ def test_what_is_no_row_is_none(raw: bytes) -> None:
         ("cost_nano_usd", 0.5),
         ("cost_nano_usd", -1),
         ("saved_nano_usd", None),
+        ("answered", 0),
+        ("answered", 2),
+        ("answered", True),
         ("attempts", None),
         ("attempts", [1]),
         ("attempts", [attempt(cost_nano_usd="1")]),

@@ -1,6 +1,8 @@
 """What the pipeline tells of the way a request took; the answer itself it does not touch."""
 
+import orjson
 import pytest
+from accounts_at_hand import AccountsAtHand
 from responders import HELLO, HELLO_BODY, USAGE, ScriptedResponder, chunk
 from scripted_upstreams import (
     ScriptedUpstream,
@@ -44,7 +46,8 @@ def ask(**fields: object) -> ChatRequest:
 
 
 def pipeline_to(config: Config, *upstreams: ServedBy | ScriptedUpstream) -> Pipeline:
-    return Pipeline(router_to(config, upstreams), Fallback(VirtualClock(), Told()))
+    admissions = AccountsAtHand(config).admissions
+    return Pipeline(router_to(config, upstreams), Fallback(VirtualClock(), Told()), admissions)
 
 
 async def respond(responder: ScriptedResponder, request: ChatRequest) -> Answer:
@@ -66,9 +69,11 @@ async def test_a_whole_body_is_passed_on_with_its_usage() -> None:
     assert (answer.body, answer.usage) == (HELLO_BODY, USAGE)
 
 
-async def test_a_stream_is_passed_on_with_its_usage_byte_for_byte() -> None:
+async def test_a_stream_is_passed_on_byte_for_byte_but_for_the_usage_which_also_says_what_it_cost() -> None:
     answer = await respond(ScriptedResponder(), ask(stream=True, stream_options={"include_usage": True}))
-    assert await taken(answer) == HELLO
+    *chunks, last = await taken(answer)
+    assert chunks == HELLO[:-1]
+    assert orjson.loads(last) == {**orjson.loads(HELLO[-1]), "usage": {**USAGE, "cost_usd": None}}
     assert answer.usage == USAGE
 
 

@@ -50,7 +50,9 @@ def test_nothing_agrees_with_nothing() -> None:
         ([row()], [("req_1.1", Used(10, 5, 54_002))], "different_cost"),
         ([row()], [("req_1.1", THERE), ("req_1.1", THERE)], "duplicates_there"),
         ([row(), row()], [("req_1.1", THERE)], "duplicates_here"),
-        ([row(attempts=[failed()])], [("req_1.1", THERE)], "different_tokens"),
+        ([row(attempts=[failed()])], [("req_1.1", THERE)], "unknown_here"),
+        ([lost_row()], [("req_1.1", THERE)], "unknown_here"),
+        ([lost_row(), row("req_2")], [("req_2.1", THERE), ("req_1.12", THERE)], "unknown_here"),
     ],
 )
 def test_each_difference_is_found(rows: list[bytes], records: list[tuple[str, Used]], finding: str) -> None:

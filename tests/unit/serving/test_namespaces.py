@@ -48,9 +48,23 @@ def test_a_namespace_leads_back_to_its_tenant(namespaces: Namespaces, tenant: st
     assert namespaces.tenant_of(namespaces.of(tenant, salt)) == tenant
 
 
+def test_a_tenant_is_known_from_its_first_request_on(namespaces: Namespaces) -> None:
+    assert namespaces.tenant_of(namespaces.prefix_of("someone")) is None
+    namespace = namespaces.of("someone", "s")
+    assert namespaces.tenant_of(namespace) == namespaces.tenant_of(namespaces.prefix_of("someone")) == "someone"
+
+
 def test_a_tenant_that_is_not_known_cannot_be_named(namespaces: Namespaces) -> None:
-    assert namespaces.tenant_of(namespaces.of("someone", None)) is None
+    assert namespaces.tenant_of(bytes(32)) is None
     assert namespaces.tenant_of(b"") is None
+
+
+def test_of_very_many_tenants_the_first_are_forgotten() -> None:
+    namespaces = Namespaces(("first",))
+    made = [namespaces.of(f"t-{number}", None) for number in range(4096)]
+    assert namespaces.tenant_of(namespaces.prefix_of("first")) is None
+    assert [namespaces.tenant_of(made[0]), namespaces.tenant_of(made[-1])] == ["t-0", "t-4095"]
+    assert len(namespaces._names) == 4096
 
 
 def test_every_process_has_namespaces_of_its_own(namespaces: Namespaces) -> None:

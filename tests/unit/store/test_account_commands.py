@@ -15,7 +15,7 @@ LEASE = Line("tenant/a", "lease", Unit.REQUESTS, 9, 12.5)
 BUDGET = Line("a:total", "budget", Unit.BUDGET_NANO_USD, 10**15, math.inf)
 PLAN = (BUCKET, WINDOW, LEASE, BUDGET)
 LINES = ["p:bucket:key/7", "p:window:tenant/a", "p:lease:tenant/a", "p:budget:a:total"]
-ARGS = ["b", 1, 5, "20000000.0", "w", 2, 1000, 250_000, "l", 1, 9, 12_500, "$", 4, 10**15, 10**14]
+ARGS: list[str | int] = ["b", 1, 5, "20000000.0", "w", 2, 1000, 250_000, "l", 1, 9, 12_500, "$", 4, 10**15, 10**14]
 ROW = '{"id":"ż"}'.encode()
 
 
@@ -36,7 +36,15 @@ def test_admit(commands: AccountCommands) -> None:
 def test_settle(commands: AccountCommands, plan: Plan) -> None:
     settlement = Settlement("r", plan, Amounts(1, 2, 3, 4), Amounts(5, 6, 7, 10**16), ROW, was_admitted=False)
     keys = ["p:s:r", "p:reserved", "p:leases", "p:lost", "p:ledger", *(LINES if plan else [])]
-    args = [*(ARGS if plan else []), 2000, 2 * 86_400_000, "r", 0, f"1 2 3 4 5 6 7 {10**16}", ROW]
+    args: list[bytes | str | int] = [
+        *(ARGS if plan else []),
+        2000,
+        2 * 86_400_000,
+        "r",
+        0,
+        f"1 2 3 4 5 6 7 {10**16}",
+        ROW,
+    ]
     assert commands.settle(settlement) == SETTLE.command(keys, args)
 
 

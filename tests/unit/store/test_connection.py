@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from typing import Any
 
 import pytest
@@ -181,10 +182,10 @@ async def test_silence_is_no_matter_while_nothing_was_asked() -> None:
 
 async def test_a_call_that_may_take_longer_than_the_silence_does() -> None:
     line = Line(silence_s=0.02)
-    began_s = asyncio.get_running_loop().time()
+    began_s = time.monotonic()
     with pytest.raises((StoreTimeout, StoreLost)):
         await line.call(timeout_s=0.2)
-    assert asyncio.get_running_loop().time() - began_s >= 0.2
+    assert time.monotonic() - began_s >= 0.2
 
 
 async def test_so_many_wait_and_no_more() -> None:
@@ -309,4 +310,4 @@ async def test_nothing_is_left_behind() -> None:
     handles = getattr(asyncio.get_running_loop(), "_scheduled", ())
     ours = [handle for handle in handles if getattr(handle._callback, "__self__", None) is line.connection]
     assert [handle for handle in ours if not handle.cancelled()] == []
-    assert [thing for thing in gc.get_objects() if isinstance(thing, connection_module._Call)] == []
+    assert [thing for thing in gc.get_objects() if type(thing) is connection_module._Call] == []

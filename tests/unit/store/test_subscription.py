@@ -91,6 +91,22 @@ async def test_a_quiet_channel_keeps_its_connection(redis: RunningRedis, monkeyp
         assert listener.heard == []
 
 
+async def test_the_log_hears_only_that_listening_is_refused(
+    redis: RunningRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected_client(redis.url) as client, Listener(redis) as listener:
+        await client.call("ACL", "SETUSER", "default", "resetchannels")
+        await client.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: caplog.records)
+        assert "NOPERM" in caplog.text
+        await client.call("ACL", "SETUSER", "default", "allchannels")
+        await until(lambda: listener.subscription.is_connected)
+        caplog.clear()
+        await client.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: len(listener.joined) == 3)
+        assert caplog.records == []
+
+
 async def test_a_closed_one_hears_nothing_more(redis: RunningRedis) -> None:
     async with connected_client(redis.url) as client:
         async with Listener(redis) as listener:
