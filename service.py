@@ -22,7 +22,7 @@ from genkan.engine.kv_memory import check_memory
 from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
-from genkan.front import FrontedService, collect_less, end_with_parent, socket_path
+from genkan.front import FrontedService, collect_less, end_with_parent, name_parent, socket_path
 from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
 
@@ -85,6 +85,7 @@ class Gateway(Worker):
     @staticmethod
     def start_redis() -> None:
         """Runs once, before any worker starts; workers inherit where it is. It ends with the server."""
+        name_parent()
         if config.redis.url != "embedded" or config.redis.url_env is not None:
             return
         try:

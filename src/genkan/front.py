@@ -10,7 +10,9 @@ errors, metrics, the access log.
 
 import ctypes
 import gc
+import os
 import signal
+import sys
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 
 _METRICS_PATH = "/metrics"
 _PR_SET_PDEATHSIG = 1
+_PARENT_VARIABLE = "GENKAN_SERVER_PID"
 _YOUNG_OBJECTS = 10_000
 
 
@@ -100,6 +103,16 @@ def collect_less() -> None:
 def end_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when the server that started it is gone, however it went.
 
-    Without it, workers outlive a killed server and keep its port. Source: prctl(2), PR_SET_PDEATHSIG.
+    Without it, workers outlive a killed server and keep its port. One that is gone already, while this process was
+    still importing, is known by its id, which ``name_parent`` left in the environment: then this ends here.
+    Source: prctl(2), PR_SET_PDEATHSIG.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = os.environ.get(_PARENT_VARIABLE)
+    if parent is not None and int(parent) != os.getppid():
+        sys.exit("genkan: the server that started this worker is gone")
+
+
+def name_parent() -> None:
+    """In the server, before it starts workers: what ``end_with_parent`` needs to know of it."""
+    os.environ[_PARENT_VARIABLE] = str(os.getpid())

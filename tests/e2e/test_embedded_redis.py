@@ -113,6 +113,17 @@ def test_a_server_that_is_ended_while_it_starts_leaves_nothing_running(tmp_path:
         server.destroy()
 
 
+def test_a_worker_that_still_starts_when_its_server_is_killed_ends_too(tmp_path: Path) -> None:
+    server = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path))})
+    try:
+        server.start()
+        wait_until(lambda: len(server.processes()) > 2, READY_S, "a worker has been started")
+        kill_9(server)
+        server.wait_gone()
+    finally:
+        server.destroy()
+
+
 def test_a_server_that_cannot_start_leaves_nothing_running(server: LiveServer, tmp_path: Path) -> None:
     second = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path))}, port=server.port)
     try:

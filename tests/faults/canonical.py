@@ -30,6 +30,8 @@ class Canonical:
     model: str
     chat: bool = True
     include_usage: bool = False
+    #: What of its usage differs from call to call, where somebody wants to tell calls apart.
+    prompt_tokens: int = USAGE["prompt_tokens"]
 
     def whole(self, *, finish_reason: str = "stop", text: str = TEXT, **message: Any) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
@@ -39,7 +41,7 @@ class Canonical:
         else:
             choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
         kind = "chat.completion" if self.chat else "text_completion"
-        return self._envelope(kind, [choice]) | {"usage": USAGE}
+        return self._envelope(kind, [choice]) | {"usage": self._used}
 
     def chunk(self, delta: dict[str, Any], *, finish_reason: str | None = None, index: int = 0) -> dict[str, Any]:
         """One chunk of a stream. ``delta`` is the chat's; text completions send its content only."""
@@ -58,8 +60,12 @@ class Canonical:
     def finish(self, reason: str = "stop") -> dict[str, Any]:
         return self.chunk({}, finish_reason=reason)
 
-    def usage(self, usage: dict[str, Any] | None = USAGE) -> list[dict[str, Any]]:
+    def usage(self) -> list[dict[str, Any]]:
         """The chunk without choices, for those who asked for it."""
+        return self.usage_chunk(self._used)
+
+    def usage_chunk(self, usage: dict[str, Any] | None) -> list[dict[str, Any]]:
+        """The same with another usage in it."""
         return [self._chunk([]) | {"usage": usage}] if self.include_usage else []
 
     def chunks(self) -> list[dict[str, Any]]:
@@ -69,6 +75,11 @@ class Canonical:
     def payloads(self) -> list[bytes]:
         """The whole stream with its ``[DONE]``, one item an event."""
         return [*map(orjson.dumps, self.chunks()), DONE]
+
+    @property
+    def _used(self) -> dict[str, Any]:
+        total = self.prompt_tokens + USAGE["completion_tokens"]
+        return USAGE | {"prompt_tokens": self.prompt_tokens, "total_tokens": total}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         envelope = self._envelope("chat.completion.chunk" if self.chat else "text_completion", choices)

@@ -1,10 +1,10 @@
 """The whole table, for tests that want every fault: ``FAULTS`` says in words what each name does."""
 
-from faults import bodies, oddities, outage, refusals, streams, transport
+from faults import bodies, oddities, outage, refusals, scripted, streams, transport
 from faults.table import Fault, table
 
 #: Each enters its faults into the table when it is imported.
-_SOURCES = (bodies, oddities, outage, refusals, streams, transport)
+_SOURCES = (bodies, oddities, outage, refusals, scripted, streams, transport)
 
 TABLE: dict[str, Fault] = table()
 FAULTS: dict[str, str] = {name: entry.what for name, entry in TABLE.items()}

@@ -20,6 +20,7 @@ from faults.request import Request
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _TOKEN = re.compile(rb"tok\d\d")
+_USAGE = re.compile(rb'"usage":\{"prompt_tokens":(\d+),"completion_tokens":(\d+)')
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _ASK_AGAIN_S = 0.001
 
@@ -50,7 +51,7 @@ class Exchange:
     async def send(self, data: bytes) -> None:
         """Bytes as they are."""
         await self._write(data)
-        self._count_tokens(data)
+        self._take_note(data)
 
     def head(self, status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
         """The status line and the headers, with those that every real upstream sends."""
@@ -79,7 +80,7 @@ class Exchange:
 
     async def chunk(self, data: bytes) -> None:
         await self._write(b"%x\r\n%b\r\n" % (len(data), data))
-        self._count_tokens(data)
+        self._take_note(data)
 
     async def end_chunks(self) -> None:
         await self.send(b"0\r\n\r\n")
@@ -160,8 +161,10 @@ class Exchange:
         self._writer.write(data)
         await self._writer.drain()
 
-    def _count_tokens(self, data: bytes) -> None:
-        """Also those that come in pieces. What is kept of the last piece is shorter than a token."""
+    def _take_note(self, data: bytes) -> None:
+        """Also of tokens that come in pieces. What is kept of the last piece is shorter than a token."""
+        if (used := _USAGE.search(data)) is not None:
+            self.attempt.usage = int(used[1]), int(used[2])
         text = self._last_bytes + data
         self.attempt.tokens += len(_TOKEN.findall(text))
         self._last_bytes = text[-4:]

@@ -31,6 +31,8 @@ class Attempt:
     status: int | None = None
     #: Tokens of the canonical text that were written to the socket, in plain text.
     tokens: int = 0
+    #: Tokens of the prompt and of the answer, as the usage says that was written to the socket in one piece.
+    usage: tuple[int, int] | None = None
 
     def end(self, outcome: Outcome) -> None:
         """The first end counts."""

@@ -87,7 +87,7 @@ async def usage_null(exchange: Exchange) -> None:
     """Healthy, but its usage is null, also in the chunk that is there for it."""
     answer = exchange.canonical
     if exchange.stream:
-        await exchange.streamed([*answer.opening(), *answer.tokens(), answer.finish(), *answer.usage(None)])
+        await exchange.streamed([*answer.opening(), *answer.tokens(), answer.finish(), *answer.usage_chunk(None)])
     else:
         await exchange.answer(orjson.dumps(answer.whole() | {"usage": None}))
 
@@ -98,7 +98,7 @@ async def usage_absurd(exchange: Exchange) -> None:
     answer = exchange.canonical
     absurd = {"prompt_tokens": -5, "completion_tokens": 10**15, "total_tokens": 10**15 - 5}
     if exchange.stream:
-        await exchange.streamed([*answer.opening(), *answer.tokens(), answer.finish(), *answer.usage(absurd)])
+        await exchange.streamed([*answer.opening(), *answer.tokens(), answer.finish(), *answer.usage_chunk(absurd)])
     else:
         await exchange.answer(orjson.dumps(answer.whole() | {"usage": absurd}))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from faults.canonical import Canonical
+from faults.canonical import USAGE, Canonical
 
 #: The one model that answers before it has read everything, so it is looked for while the body comes in.
 EARLY_MODEL = "early-response"
@@ -59,6 +59,7 @@ class Request:
             self.model,
             chat=self.path.endswith("/chat/completions"),
             include_usage=options.get("include_usage") is True,
+            prompt_tokens=int(self.number("x_prompt_tokens", USAGE["prompt_tokens"])),
         )
 
     def number(self, name: str, default: float) -> float:

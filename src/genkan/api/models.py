@@ -4,6 +4,7 @@ import orjson
 
 from genkan.api.exchange import Exchange
 from genkan.config import PricesConfig
+from genkan.errors import ModelNotFound
 from genkan.gateway.prices import Price, PriceBook, usd_per_mtok
 from genkan.gateway.router import Listed, Router
 
@@ -24,19 +25,26 @@ class ModelEndpoints:
         self._prices = _prices(router, prices or PriceBook(PricesConfig()))
 
     async def list_all(self, exchange: Exchange) -> None:
-        data = [_model(listed) for listed in self._router.names()]
+        data = [_model(listed) for listed in self._names(exchange)]
         await exchange.reply(orjson.dumps({"object": "list", "data": data}))
 
     async def get_one(self, exchange: Exchange) -> None:
         name = exchange.path.removeprefix(f"{LIST_PATH}/")
+        if not exchange.caller.may_use(name):
+            raise ModelNotFound(name)
         await exchange.reply(orjson.dumps(_model(self._router.listed(name))))
 
     async def list_native(self, exchange: Exchange) -> None:
         models = [
             {"id": listed.name, "provider": listed.owned_by, **_price_fields(self._prices.get(listed.name))}
-            for listed in self._router.names()
+            for listed in self._names(exchange)
         ]
         await exchange.reply(orjson.dumps({"models": models, "currency": "USD", "exchange_rate_note": _NOTE}))
+
+
+    def _names(self, exchange: Exchange) -> list[Listed]:
+        """Those that the caller may use."""
+        return [listed for listed in self._router.names() if exchange.caller.may_use(listed.name)]
 
 
 def _model(listed: Listed) -> dict[str, object]:

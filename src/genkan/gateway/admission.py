@@ -16,7 +16,7 @@ from genkan.store.accounts import Admission, Amounts, Decision, Line, Unit
 from genkan.wire.caller import Caller
 from genkan.wire.chat import GenerationRequest
 
-_LEASE_RETRY_S = 1.0
+_LEASE_RETRY_S = 1.0  # nobody knows when another request ends
 _NANO = 10**9
 #: What a line's key begins with.
 SCOPES = {"k": "key", "t": "tenant", "m": "model", "r": "route", "d": "deployment"}
@@ -159,7 +159,7 @@ def _refused(line: Line, asked: int, retry_s: float) -> RequestError:
         )
     if line.kind == "lease":
         message = f"The {line.scope} has its limit of {line.limit} concurrent requests in work."
-        return RateLimited(message, unit="requests", retry_after_s=max(retry_s, _LEASE_RETRY_S))
+        return RateLimited(message, unit="requests", retry_after_s=_LEASE_RETRY_S)
     message = (
         f"Rate limit reached for the {line.scope}: {line.limit} {_WHAT[line.unit]} per {line.window_s:g} s, this "
         f"request takes {asked}. Please try again in {duration(retry_s)}."

@@ -70,7 +70,7 @@ class Meter:
         admission = reservation.admission
         self._reservations.settle(
             reservation,
-            Settlement(admission.request_id, self.plan, admission.amounts, actual, b"", reservation.was_sent),
+            Settlement(admission.request_id, self.plan, admission.amounts, actual, b"", reservation.was_admitted),
         )
 
     async def _first(self, request_id: str, amounts: Amounts, deadline_s: float, redis_left: TimeLeft) -> Reservation:

@@ -30,6 +30,11 @@ class Reservation:
         self.was_sent = was_sent  # to Redis, whether or not it was done there
         self.local = local  # what this worker counts by itself
 
+    @property
+    def was_admitted(self) -> bool:
+        """Whether Redis took it for certain."""
+        return self.was_sent and not self.decision.is_local
+
 
 class Reservations:
     """The one way to accounts for everything that a request draws on."""
@@ -56,7 +61,7 @@ class Reservations:
         except StoreError as error:
             was_sent = isinstance(error, StoreTimeout)
         except BaseException:
-            self._give_up(admission)
+            self._give_up(admission, was_admitted=True)  # it was sent, and nobody hears the answer
             raise
         else:
             return self._opened(Reservation(admission, decision, was_sent=True))
@@ -66,10 +71,10 @@ class Reservations:
             reservation = await self._without_redis(admission, was_sent=was_sent)
         except BaseException:
             if was_sent:
-                self._give_up(admission)
+                self._give_up(admission, was_admitted=False)
             raise
         if was_sent and reservation.decision.denied is not None:
-            self._give_up(admission)
+            self._give_up(admission, was_admitted=False)
         return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
@@ -81,12 +86,14 @@ class Reservations:
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
 
-    def _give_up(self, admission: Admission) -> None:
-        """Have Redis give back what it may have taken, though nobody knows whether it did."""
-        # With a draft Redis knows by itself whether it took anything.
-        nothing = Settlement(
-            admission.request_id, admission.plan, admission.amounts, Amounts(0), b"", was_admitted=not admission.draft
-        )
+    def _give_up(self, admission: Admission, *, was_admitted: bool) -> None:
+        """Have Redis give back what it took, if it took anything.
+
+        With a draft Redis knows by itself. Without one ``was_admitted`` decides: where nobody knows, what may have been
+        taken stays so, until it runs out; to give back what was never taken would let others overshoot.
+        """
+        believed = was_admitted and not admission.draft
+        nothing = Settlement(admission.request_id, admission.plan, admission.amounts, Amounts(0), b"", believed)
         if admission.plan or admission.draft:
             self._ledger.settle(nothing)
 

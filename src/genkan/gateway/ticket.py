@@ -215,7 +215,7 @@ class Ticket:
         if row or plan:
             self._reservations.settle(
                 self._reservation,
-                Settlement(self._caller.request_id, plan, reserved, actual, row, self._reservation.was_sent),
+                Settlement(self._caller.request_id, plan, reserved, actual, row, self._reservation.was_admitted),
             )
 
     def _bill(self, usage: Usage, answering: int, cost: int | None) -> None:

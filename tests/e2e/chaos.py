@@ -1,0 +1,252 @@
+"""Is every request billed exactly once, whatever dies? ``make chaos``, or ``python -m e2e.chaos`` in this folder's parent.
+
+A real server with two gateway workers and its embedded Redis stands in front of the fault upstream. Clients ask, and
+some leave; the upstream fails in many ways; workers are killed, Redis is stopped for seconds and killed once. Then the
+ledger is compared with what the upstream wrote down itself.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import redis
+from e2e.billed_load import ROUTE, Told, ask_all, questions
+from e2e.billing_audit import Audit, audit, differences
+from e2e.live_server import LiveServer, wait_until
+from faults.process import RunningUpstream, running_upstream
+
+WORKERS: Final = 2
+#: Dollars for a million tokens, of the prompt and of the answer.
+PRICES: Final = {"billed-first": (0.5, 1.5), "billed-second": (1.25, 10.0)}
+NANO_USD: Final = {
+    f"{model}@{model}": (round(input_ * 1000), round(output * 1000)) for model, (input_, output) in PRICES.items()
+}
+LEASE_S: Final = 3.0
+REST_S: Final = 60.0
+_AT_ONCE: Final = 24
+_NEVER: Final = 10**9
+_TIMEOUTS: Final = {"connect_s": 2.0, "first_token_s": 3.0, "between_tokens_s": 3.0, "total_s": 6.0}
+
+
+@dataclass(slots=True)
+class Havoc:
+    """What was done to the server, and how long its workers took to come back."""
+
+    kills_s: list[float] = field(default_factory=list)
+    respawns_s: list[float] = field(default_factory=list)
+    pauses_s: list[float] = field(default_factory=list)
+    redis_kills: int = 0
+
+
+@dataclass(slots=True)
+class Result:
+    """All of one run."""
+
+    audit: Audit
+    havoc: Havoc
+    load_s: float
+    rest_s: float
+    #: What the budget says was spent; it covers what clients are billed and what lost requests had reserved.
+    spent_nano_usd: int
+    left_behind: dict[str, int]
+
+
+class Victim:
+    """A server in front of the upstream, with what is needed to hurt it and to look into it."""
+
+    def __init__(self, server: LiveServer, upstream: RunningUpstream) -> None:
+        self.server = server
+        self.upstream = upstream
+
+    def workers(self) -> list[int]:
+        """The gateway's workers: what the arbiter started in a Python of its own, but for the engine's."""
+        return [pid for pid in self.server.processes() if _program(pid) == "gateway"]
+
+    def redis_pid(self) -> int:
+        (pid,) = [pid for pid in self.server.processes() if _program(pid) == "redis"]
+        return pid
+
+    def redis(self) -> "redis.Redis":
+        return redis.Redis.from_url((self.server.folder / "data" / "redis.url").read_text())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The whole ledger, by way of its endpoint."""
+        rows: list[dict[str, Any]] = []
+        cursor = ""
+        with httpx.Client(base_url=self.server.base_url, timeout=30, trust_env=False) as http:
+            while True:
+                reply = http.get("/admin/ledger", params={"after": cursor, "limit": 10_000}).raise_for_status()
+                if reply.headers["x-genkan-rows"] == "0":
+                    return rows
+                rows += map(json.loads, reply.text.splitlines())
+                cursor = reply.headers["x-genkan-cursor"]
+
+    def journal_bytes(self) -> int:
+        return sum(path.stat().st_size for path in (self.server.folder / "data" / "journal").glob("*.journal"))
+
+    def left_behind(self) -> dict[str, int]:
+        """What stands in Redis for requests under way, and in journals for requests that are not done."""
+        with self.redis() as client:
+            held = sum(client.zcard(key) for key in client.scan_iter("genkan:lease:*"))
+            reserved = client.hlen("genkan:reserved") + client.zcard("genkan:leases")
+        return {"leases": held, "reservations": reserved, "journal bytes": self.journal_bytes()}
+
+    def spent_nano_usd(self) -> int:
+        with self.redis() as client:
+            return sum(int(client.get(key) or 0) for key in client.scan_iter("genkan:budget:*"))
+
+    def is_at_rest(self) -> bool:
+        try:
+            return not any(self.left_behind().values())
+        except (FileNotFoundError, redis.RedisError):
+            return False  # a segment was deleted meanwhile, or Redis is not back yet
+
+
+async def chaos(victim: Victim, count: int, dice: random.Random, *, kills: int, pauses: int) -> Result:
+    """Ask ``count`` questions while all that happens, evenly spread; then wait until all is settled, and compare."""
+    havoc, done = Havoc(), asyncio.Semaphore(0)
+    doings = ["kill"] * kills + ["pause"] * pauses + ["kill redis"]
+    dice.shuffle(doings)
+    began_s = time.monotonic()
+    spoiling = asyncio.create_task(_spoil(victim, doings, count // (len(doings) + 1), done, havoc, dice))
+    told = await ask_all(victim.server.port, questions(count, dice), at_once=_AT_ONCE, on_end=done.release)
+    load_s = time.monotonic() - began_s
+    await spoiling
+    rest_s = await asyncio.to_thread(wait_until, victim.is_at_rest, REST_S, "the ledger is at rest")
+    return _compared(victim, told, havoc, load_s, rest_s)
+
+
+async def _spoil(
+    victim: Victim, doings: list[str], every: int, done: asyncio.Semaphore, havoc: Havoc, dice: random.Random
+) -> None:
+    """One doing each time that ``every`` more requests have ended."""
+    for doing in doings:
+        for _ in range(every):
+            await done.acquire()
+        if doing == "kill":
+            await asyncio.to_thread(_kill_worker, victim, havoc, dice)
+        elif doing == "pause":
+            await _pause_redis(victim, havoc, dice.uniform(1.0, 3.0))
+        else:
+            os.kill(victim.redis_pid(), signal.SIGKILL)
+            havoc.redis_kills += 1
+            await asyncio.to_thread(wait_until, lambda: len(_redis_pids(victim)) == 1, 10, "Redis is back")
+
+
+def _kill_worker(victim: Victim, havoc: Havoc, dice: random.Random) -> None:
+    before = victim.workers()
+    victim_pid = dice.choice(before)
+    havoc.kills_s.append(time.monotonic())
+    os.kill(victim_pid, signal.SIGKILL)
+    back_s = wait_until(lambda: len(set(victim.workers()) - {victim_pid}) == len(before), 30, "the worker is back")
+    havoc.respawns_s.append(back_s)
+
+
+async def _pause_redis(victim: Victim, havoc: Havoc, seconds: float) -> None:
+    pid = victim.redis_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    havoc.pauses_s.append(seconds)
+
+
+def _redis_pids(victim: Victim) -> list[int]:
+    return [pid for pid in victim.server.processes() if _program(pid) == "redis"]
+
+
+def _compared(victim: Victim, told: list[Told], havoc: Havoc, load_s: float, rest_s: float) -> Result:
+    rows, served = victim.rows(), victim.upstream.attempts()
+    compared = audit(rows, served, told, kills_s=havoc.kills_s, prices=NANO_USD)
+    return Result(compared, havoc, load_s, rest_s, victim.spent_nano_usd(), victim.left_behind())
+
+
+@contextmanager
+def running_victim(folder: Path, **more: Any) -> Generator[Victim, None, None]:
+    """A ready server and its upstream. ``more`` goes into its configuration."""
+    with running_upstream() as upstream:
+        path = folder / "chaos.json"
+        path.write_text(json.dumps({**configuration(upstream.base_url), **more}))
+        server = LiveServer(env={"GENKAN_CONFIG": str(path), "GENKAN__SERVER__WORKERS": str(WORKERS)})
+        try:
+            server.start()
+            server.wait_ready()
+            yield Victim(server, upstream)
+        finally:
+            server.destroy()
+
+
+def configuration(base_url: str) -> dict[str, Any]:
+    """Two deployments in a row, prices, a budget that is never spent, and breakers that never open."""
+    calm = {"consecutive_failures": _NEVER, "alone_failures": _NEVER, "min_attempts": _NEVER}
+    own = {"kind": "openai", "base_url": base_url, "timeouts": _TIMEOUTS, "health": {"interval_s": 0.0}}
+    return {
+        "upstreams": [{"name": name, **own, "breaker": calm} for name in PRICES],
+        "models": [{"name": name, "deployments": [{"upstream": name, "model": "as-told"}]} for name in PRICES],
+        "routes": [{"alias": ROUTE, "chain": [*PRICES], "total_s": 10.0}],
+        "prices": {"models": [{"model": name, "input": each, "output": out} for name, (each, out) in PRICES.items()]},
+        "limits": {"tenant": {"concurrent": 10_000, "requests": {"limit": 10**6}}, "lease_s": LEASE_S},
+        "tenants": [{"name": "local", "budgets": [{"per": "total", "usd": 100_000}]}],
+        "redis": {"when_lost": {"budgets": "open"}},
+    }
+
+
+def _program(pid: int) -> str:
+    """What a process is: ``redis``, ``gateway``, or something else."""
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    if b"redis-server" in line:
+        return "redis"
+    return "gateway" if b"service_worker" in line or b"worker.service" in line else "other"
+
+
+def report(result: Result) -> str:
+    """For people."""
+    havoc, compared = result.havoc, result.audit
+    lines = [
+        f"load: {result.load_s:.1f} s; at rest {result.rest_s:.1f} s after it",
+        f"workers killed: {len(havoc.kills_s)}, back within {max(havoc.respawns_s, default=0):.2f} s; Redis stopped "
+        f"{len(havoc.pauses_s)} times, {sum(havoc.pauses_s):.1f} s in all, and killed {havoc.redis_kills} times",
+        *(f"{what:<44}{n:>9,}" for what, n in sorted(compared.counts.items())),
+        f"tokens here {compared.tokens[0]:,}, there {compared.tokens[1]:,}",
+        f"cost here {compared.cost_nano_usd[0] / 1e9:.9f} $, there {compared.cost_nano_usd[1] / 1e9:.9f} $",
+        f"billed {compared.billed_nano_usd / 1e9:.9f} $, spent of the budget {result.spent_nano_usd / 1e9:.9f} $",
+        *differences(compared),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Requests, faults, kills; then the ledger against the upstream's own.")
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}")
+    with tempfile.TemporaryDirectory() as folder, running_victim(Path(folder)) as victim:
+        kills, pauses = max(4, chosen.requests // 500), max(3, chosen.requests // 1250)
+        dice = random.Random(chosen.seed)
+        result = asyncio.run(chaos(victim, chosen.requests, dice, kills=kills, pauses=pauses))
+        print(report(result))
+        if result.audit.findings:
+            Path("/tmp/chaos.log").write_text(victim.server.log)
+    if result.audit.findings:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
