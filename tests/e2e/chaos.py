@@ -71,7 +71,7 @@ class Victim:
         self.upstream = upstream
 
     def workers(self) -> list[int]:
-        """The gateway's workers: what the arbiter started in a Python of its own, but for the engine's."""
+        """The gateway's workers, which the arbiter starts again when they die."""
         return [pid for pid in self.server.processes() if _program(pid) == "gateway"]
 
     def redis_pid(self) -> int:
@@ -212,7 +212,7 @@ def _program(pid: int) -> str:
         return "gone"
     if b"redis-server" in line:
         return "redis"
-    return "gateway" if b"service_worker" in line or b"worker.service" in line else "other"
+    return "gateway" if b"\0--service-name\0genkan\0" in line else "other"
 
 
 def report(result: Result) -> str:

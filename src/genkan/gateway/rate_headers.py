@@ -6,9 +6,13 @@ what others share is nobody's to see. Source: OpenAI's "Rate limits" guide; dura
 
 from collections.abc import Sequence
 
-from genkan.store.accounts import Line, LineState, Plan, Unit
+from genkan.store.accounts import LineState, Plan, Unit
 
 Header = tuple[bytes, bytes]
+#: For each unit the names of its headers, and the lines to choose from: their places, and their limits.
+_Shown = list[tuple[tuple[bytes, ...], list[tuple[int, bytes]]]]
+_MOST_KEPT = 4096
+_kept: dict[int, tuple[Plan, _Shown]] = {}
 _NAMES = {
     unit: tuple(f"x-ratelimit-{what}-{name}".encode() for what in ("limit", "remaining", "reset"))
     for unit, name in ((Unit.REQUESTS, "requests"), (Unit.TOKENS, "tokens"))
@@ -19,21 +23,34 @@ def rate_headers(plan: Plan, states: Sequence[LineState]) -> list[Header]:
     """The headers of an answer. ``states`` without one for each line tell nothing. Cost: about 3 µs."""
     if len(states) != len(plan):
         return []
-    tightest: dict[Unit, tuple[Line, LineState]] = {}
-    for line, state in zip(plan, states, strict=True):
-        if line.kind in ("bucket", "window") and line.is_own:
-            known = tightest.get(line.unit)
-            if known is None or state.remaining < known[1].remaining:
-                tightest[line.unit] = line, state
     headers: list[Header] = []
-    for unit, (line, state) in tightest.items():
-        limit, remaining, reset = _NAMES[unit]
+    for (limit, remaining, reset), shown in _shown(plan):
+        place, most = shown[0] if len(shown) == 1 else min(shown, key=lambda one: states[one[0]].remaining)
+        state = states[place]
         headers += [
-            (limit, b"%d" % (line.burst if line.kind == "bucket" else line.limit)),
+            (limit, most),
             (remaining, b"%d" % max(state.remaining, 0)),
             (reset, duration(state.reset_s).encode()),
         ]
     return headers
+
+
+def _shown(plan: Plan) -> _Shown:
+    known = _kept.get(id(plan))
+    if known is None:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        known = _kept[id(plan)] = plan, _lines_of(plan)  # it keeps the plan alive, and so its id its own
+    return known[1]
+
+
+def _lines_of(plan: Plan) -> _Shown:
+    lines: dict[Unit, list[tuple[int, bytes]]] = {}
+    for place, line in enumerate(plan):
+        if line.kind in ("bucket", "window") and line.is_own:
+            most = line.burst if line.kind == "bucket" else line.limit
+            lines.setdefault(line.unit, []).append((place, b"%d" % most))
+    return [(_NAMES[unit], shown) for unit, shown in lines.items()]
 
 
 def duration(seconds: float) -> str:

@@ -91,6 +91,7 @@ class GatewayMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._of_answers: dict[str, tuple[Counter, ...]] = {}
         self._bound: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
 
     def attempted(self, deployment: str, outcome: str, seconds: float) -> None:
@@ -120,14 +121,20 @@ class GatewayMetrics:
         self._tally.count(self._of(self._warnings, scope))
 
     def billed(self, deployment: str, usage: Usage, cost_nano_usd: int | None, saved_nano_usd: int) -> None:
-        self._tally.count(self._of(self._tokens, deployment, "prompt"), usage.prompt)
-        self._tally.count(self._of(self._tokens, deployment, "completion"), usage.completion)
+        bound = self._of_answers.get(deployment)
+        if bound is None:
+            kinds = ("prompt", "completion")
+            tokens = (self._tokens.labels(deployment, kind) for kind in kinds)
+            bound = self._of_answers[deployment] = (*tokens, self._cost.labels(deployment))
+        count = self._tally.count
+        count(bound[0], usage.prompt)
+        count(bound[1], usage.completion)
         if usage.cached:
             self._tally.count(self._of(self._tokens, deployment, "cached"), usage.cached)
         if cost_nano_usd is None:
             self._tally.count(self._of(self._unpriced, deployment))
         elif cost_nano_usd:
-            self._tally.count(self._of(self._cost, deployment), cost_nano_usd / _NANO)
+            count(bound[2], cost_nano_usd / _NANO)
         if saved_nano_usd:
             self._tally.count(self._of(self._saved, deployment), saved_nano_usd / _NANO)
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})  # all that many servers say
 MAX_TOKENS = 10**9  # of one count; what says more counts something else
 
 
@@ -57,6 +58,11 @@ class _NotACount(Exception):
 
 
 def _read(raw: Mapping[str, Any]) -> Usage:
+    if raw.keys() == _PLAIN:
+        prompt, completion, total = raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"]
+        is_plain = type(prompt) is type(completion) is type(total) is int and prompt + completion == total
+        if is_plain and prompt >= 0 and completion >= 0 and total <= MAX_TOKENS:
+            return Usage(prompt, completion)
     if raw.get("prompt_tokens") is None:
         return _read_native(raw)
     details = _section(raw, "prompt_tokens_details")
