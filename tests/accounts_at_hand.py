@@ -67,12 +67,13 @@ class AccountsAtHand:
         self.clock = clock or VirtualClock()
         self.told = AccountsTold()
         self.keys = {key.id: key for key in keys}
-        self.accounts: Accounts = accounts or MemoryAccounts(self.clock, ledger=config.ledger)
+        in_memory = MemoryAccounts(self.clock, ledger=config.ledger)
+        self.accounts: Accounts = in_memory if accounts is None else accounts
         journal = Journal(Path(tempfile.mkdtemp(dir=_journals.name)))
         self.ledger = Ledger(self.accounts, journal, clock=self.clock, lease_s=config.limits.lease_s)
         self.reservations = Reservations(
             self.accounts,
-            local or MemoryAccounts(self.clock, ledger=config.ledger),
+            MemoryAccounts(self.clock, ledger=config.ledger) if local is None else local,
             self.ledger,
             config.redis.when_lost,
             timeout_s=config.redis.timeout_s,

@@ -13,7 +13,8 @@ class UnsteadyAccounts(MemoryAccounts):
     """``admit`` does as the next of ``faults`` says, and the last of them goes on.
 
     ``ok``: done; ``lost``: not done; ``timeout``: done, but nobody is told; ``late``: done after somebody was told that
-    it took too long; ``refused``: Redis is full; ``hangs``: done, and never answered.
+    it took too long; ``broken``: the same, as the connection was given up; ``refused``: Redis is full; ``hangs``: done,
+    and never answered.
     """
 
     def __init__(self, clock: Clock, *faults: str) -> None:
@@ -32,9 +33,9 @@ class UnsteadyAccounts(MemoryAccounts):
             raise StoreLost("gone")
         if fault == "refused":
             raise StoreRefused("OOM command not allowed when used memory > 'maxmemory'")
-        if fault == "late":
+        if fault in ("late", "broken"):
             self.late.append(admission)
-            raise StoreTimeout("no answer")
+            raise StoreTimeout("no answer") if fault == "late" else StoreLost("silent for long", was_sent=True)
         decision = await super().admit(admission, timeout_s=timeout_s)
         if fault == "timeout":
             raise StoreTimeout("no answer")

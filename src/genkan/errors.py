@@ -67,7 +67,11 @@ class StoreError(GenkanError):
 
 
 class StoreLost(StoreError):
-    """It cannot be reached, or the connection broke before it answered."""
+    """It cannot be reached, or the connection broke before it answered: ``was_sent`` says that it may have done it."""
+
+    def __init__(self, message: str, *, was_sent: bool = False) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class StoreTimeout(StoreError):

@@ -17,13 +17,15 @@ End = Literal["whole", "error", "left", "broken"]
 Leaving = Literal["stays", "before the answer", "within the answer"]
 
 ROUTE: Final = "billed"
+MESSAGES: Final = [{"role": "user", "content": "Count to sixty."}]
+MAX_TOKENS: Final = 100
 #: What an upstream may do to an attempt. It is healthy as often as all of these together.
 TROUBLE: Final = (
     *("reset-before-headers", "cut-after-40", "eof-after-40", "truncated-content-length", "error-event-after-40"),
     *("500-for-ever", "502-html", "503-for-ever", "usage-missing", "usage-null", "never-answers", "stalled-after-40"),
 )
 _SLOW_MS = 5
-_QUIET_S = 15.0
+_QUIET_S = 40.0  # there may be no worker at all for ten seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class Question:
         body: dict[str, Any] = {
             "model": ROUTE,
             "stream": self.stream,
-            "messages": [{"role": "user", "content": "Count to sixty."}],
-            "max_tokens": 100,
+            "messages": MESSAGES,
+            "max_tokens": MAX_TOKENS,
             "x_number": self.number,
             "x_prompt_tokens": self.prompt_tokens,
             "x_script": self.script,

@@ -11,8 +11,8 @@ from e2e.billed_load import Told
 Prices = Mapping[str, tuple[int, int]]
 #: What an attempt may have ended with that no byte of has reached the upstream: it died, or its client left, before.
 _UNSENT: Final = frozenset({"lost", "client_gone"})
-#: Between the moment at which a worker is killed and the one at which a client notices, and the other way round.
-_KILL_S: Final = 2.0
+#: How much later than a kill its clients may notice, and how long after a client left its worker may not have.
+_NOTICED_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -68,7 +68,9 @@ def _last_of_each(rows: Sequence[dict[str, Any]], result: Audit) -> dict[str, di
         result.counts["late"] += is_late
     result.counts["rows"] = len(rows)
     result.counts["requests"] = len(last)
-    result.counts["lost"] = sum(row["state"] == "lost" for row in last.values())
+    lost = [row for row in last.values() if row["state"] == "lost"]
+    result.counts["lost"] = len(lost)
+    result.counts["lost before the first attempt"] = sum(not row["attempts"] for row in lost)
     return last
 
 
@@ -88,8 +90,11 @@ def _by_id(served: Sequence[dict[str, Any]], result: Audit) -> dict[str, dict[st
     by_id: dict[str, dict[str, Any]] = {}
     for attempt in served:
         name = attempt["headers"].get("x-client-request-id", "")
-        if name in by_id:
-            result.found("an attempt that the upstream saw twice", (by_id[name], attempt))
+        if (before := by_id.get(name)) is not None:
+            # On a connection that was idle and broke before a word of an answer, it may not have been seen at all.
+            if before["status"] is not None or before["outcome"] != "broken off":
+                result.found("an attempt that the upstream saw twice", (before, attempt))
+            result.counts["attempts sent again on a new connection"] += 1
         by_id[name] = attempt
     return by_id
 
@@ -114,7 +119,8 @@ def _compare_attempt(
     usage, said = here["usage"], there["usage"]
     both = (name, here, {key: there[key] for key in ("outcome", "status", "tokens", "usage", "stream", "body")})
     if usage is None:
-        if here["state"] == "ok":
+        is_excused = here["state"] in _UNSENT or here["state"] == "upstream_timeout"
+        if here["state"] == "ok" or (said is not None and not is_excused):
             result.found("answered, and its usage not known", both)
         result.counts[f"usage not known: {here['state']}"] += 1
         return
@@ -190,9 +196,9 @@ def _explain_lost(
 
 
 def _may_be_lost(one: Told, kills_s: Sequence[float]) -> bool:
-    return one.end in ("broken", "left") and any(
-        one.began_s <= kill_s + _KILL_S and kill_s <= one.ended_s + _KILL_S for kill_s in kills_s
-    )
+    if one.end == "broken":
+        return any(one.began_s <= kill_s <= one.ended_s <= kill_s + _NOTICED_S for kill_s in kills_s)
+    return one.end == "left" and any(one.began_s <= kill_s <= one.ended_s + _NOTICED_S for kill_s in kills_s)
 
 
 def differences(result: Audit, *, at_most: int = 20) -> Iterator[str]:

@@ -15,17 +15,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import redis
-from e2e.billed_load import ROUTE, Told, ask_all, questions
+from e2e.billed_load import MAX_TOKENS, MESSAGES, ROUTE, Told, ask_all, questions
 from e2e.billing_audit import Audit, audit, differences
 from e2e.live_server import LiveServer, wait_until
 from faults.process import RunningUpstream, running_upstream
+
+from genkan.gateway.estimate import most_prompt_tokens, size_of
+from genkan.wire.chat import ChatRequest
 
 WORKERS: Final = 2
 #: Dollars for a million tokens, of the prompt and of the answer.
@@ -35,9 +38,10 @@ NANO_USD: Final = {
 }
 LEASE_S: Final = 3.0
 REST_S: Final = 60.0
-_AT_ONCE: Final = 24
+_AT_ONCE: Final = 32
+_LOOK_AGAIN_S: Final = 0.05
 _NEVER: Final = 10**9
-_TIMEOUTS: Final = {"connect_s": 2.0, "first_token_s": 3.0, "between_tokens_s": 3.0, "total_s": 6.0}
+_TIMEOUTS: Final = {"connect_s": 2.0, "first_token_s": 2.0, "between_tokens_s": 2.0, "total_s": 4.0}
 
 
 @dataclass(slots=True)
@@ -60,23 +64,36 @@ class Result:
     rest_s: float
     #: What the budget says was spent; it covers what clients are billed and what lost requests had reserved.
     spent_nano_usd: int
-    left_behind: dict[str, int]
+    #: What it still holds for requests that were lost.
+    reserved_nano_usd: int
 
 
 class Victim:
     """A server in front of the upstream, with what is needed to hurt it and to look into it."""
 
-    def __init__(self, server: LiveServer, upstream: RunningUpstream) -> None:
+    def __init__(self, server: LiveServer, upstream: RunningUpstream, configuration: Path) -> None:
         self.server = server
         self.upstream = upstream
+        #: For commands that are to find its ledger.
+        self.environ = {
+            "GENKAN_CONFIG": str(configuration),
+            "GENKAN__REDIS__DATA_DIR": str(server.folder / "data"),
+        }
 
     def workers(self) -> list[int]:
         """The gateway's workers, which the arbiter starts again when they die."""
         return [pid for pid in self.server.processes() if _program(pid) == "gateway"]
 
     def redis_pid(self) -> int:
-        (pid,) = [pid for pid in self.server.processes() if _program(pid) == "redis"]
-        return pid
+        """That of the Redis which runs now, or will in a moment."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            found[:] = [pid for pid in self.server.processes() if _program(pid) == "redis"]
+            return len(found) == 1
+
+        wait_until(is_there, REST_S, "Redis runs")
+        return found[0]
 
     def redis(self) -> "redis.Redis":
         return redis.Redis.from_url((self.server.folder / "data" / "redis.url").read_text())
@@ -116,62 +133,66 @@ class Victim:
 
 async def chaos(victim: Victim, count: int, dice: random.Random, *, kills: int, pauses: int) -> Result:
     """Ask ``count`` questions while all that happens, evenly spread; then wait until all is settled, and compare."""
-    havoc, done = Havoc(), asyncio.Semaphore(0)
-    doings = ["kill"] * kills + ["pause"] * pauses + ["kill redis"]
+    havoc = Havoc()
+    doings = [_kill_worker] * kills + [_pause_redis] * pauses + [_kill_redis]
     dice.shuffle(doings)
+    every, ended = count // (len(doings) + 1), 0
     began_s = time.monotonic()
-    spoiling = asyncio.create_task(_spoil(victim, doings, count // (len(doings) + 1), done, havoc, dice))
-    told = await ask_all(victim.server.port, questions(count, dice), at_once=_AT_ONCE, on_end=done.release)
-    load_s = time.monotonic() - began_s
-    await spoiling
+    async with asyncio.TaskGroup() as spoiling:
+
+        def on_end() -> None:
+            nonlocal ended
+            ended += 1
+            if ended % every == 0 and doings:
+                spoiling.create_task(doings.pop()(victim, havoc, dice))
+
+        told = await ask_all(victim.server.port, questions(count, dice), at_once=_AT_ONCE, on_end=on_end)
+        load_s = time.monotonic() - began_s
     rest_s = await asyncio.to_thread(wait_until, victim.is_at_rest, REST_S, "the ledger is at rest")
     return _compared(victim, told, havoc, load_s, rest_s)
 
 
-async def _spoil(
-    victim: Victim, doings: list[str], every: int, done: asyncio.Semaphore, havoc: Havoc, dice: random.Random
-) -> None:
-    """One doing each time that ``every`` more requests have ended."""
-    for doing in doings:
-        for _ in range(every):
-            await done.acquire()
-        if doing == "kill":
-            await asyncio.to_thread(_kill_worker, victim, havoc, dice)
-        elif doing == "pause":
-            await _pause_redis(victim, havoc, dice.uniform(1.0, 3.0))
-        else:
-            os.kill(victim.redis_pid(), signal.SIGKILL)
-            havoc.redis_kills += 1
-            await asyncio.to_thread(wait_until, lambda: len(_redis_pids(victim)) == 1, 10, "Redis is back")
+async def _kill_worker(victim: Victim, havoc: Havoc, dice: random.Random) -> None:
+    while not (alive := victim.workers()):
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    pid = dice.choice(alive)
+    killed_s = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    havoc.kills_s.append(killed_s)
+    while pid in (alive := victim.workers()) or len(alive) < WORKERS:
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    havoc.respawns_s.append(time.monotonic() - killed_s)
 
 
-def _kill_worker(victim: Victim, havoc: Havoc, dice: random.Random) -> None:
-    before = victim.workers()
-    victim_pid = dice.choice(before)
-    havoc.kills_s.append(time.monotonic())
-    os.kill(victim_pid, signal.SIGKILL)
-    back_s = wait_until(lambda: len(set(victim.workers()) - {victim_pid}) == len(before), 30, "the worker is back")
-    havoc.respawns_s.append(back_s)
-
-
-async def _pause_redis(victim: Victim, havoc: Havoc, seconds: float) -> None:
-    pid = victim.redis_pid()
+async def _pause_redis(victim: Victim, havoc: Havoc, dice: random.Random) -> None:
+    pid, seconds = victim.redis_pid(), dice.uniform(1.0, 3.0)
     os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it was killed meanwhile
+            os.kill(pid, signal.SIGCONT)
     havoc.pauses_s.append(seconds)
 
 
-def _redis_pids(victim: Victim) -> list[int]:
-    return [pid for pid in victim.server.processes() if _program(pid) == "redis"]
+async def _kill_redis(victim: Victim, havoc: Havoc, dice: random.Random) -> None:
+    del dice
+    os.kill(victim.redis_pid(), signal.SIGKILL)
+    havoc.redis_kills += 1
 
 
 def _compared(victim: Victim, told: list[Told], havoc: Havoc, load_s: float, rest_s: float) -> Result:
     rows, served = victim.rows(), victim.upstream.attempts()
     compared = audit(rows, served, told, kills_s=havoc.kills_s, prices=NANO_USD)
-    return Result(compared, havoc, load_s, rest_s, victim.spent_nano_usd(), victim.left_behind())
+    reserved = compared.counts["lost"] * reserved_nano_usd()
+    return Result(compared, havoc, load_s, rest_s, victim.spent_nano_usd(), reserved)
+
+
+def reserved_nano_usd() -> int:
+    """What a budget holds for one question: as many tokens as it may take, at the dearest price there is."""
+    request = ChatRequest.from_object({"model": ROUTE, "messages": MESSAGES, "max_tokens": MAX_TOKENS})
+    prompt = most_prompt_tokens(size_of(request))
+    return max(prompt * each + MAX_TOKENS * out for each, out in NANO_USD.values())
 
 
 @contextmanager
@@ -184,7 +205,7 @@ def running_victim(folder: Path, **more: Any) -> Generator[Victim, None, None]:
         try:
             server.start()
             server.wait_ready()
-            yield Victim(server, upstream)
+            yield Victim(server, upstream, path)
         finally:
             server.destroy()
 
@@ -225,7 +246,8 @@ def report(result: Result) -> str:
         *(f"{what:<44}{n:>9,}" for what, n in sorted(compared.counts.items())),
         f"tokens here {compared.tokens[0]:,}, there {compared.tokens[1]:,}",
         f"cost here {compared.cost_nano_usd[0] / 1e9:.9f} $, there {compared.cost_nano_usd[1] / 1e9:.9f} $",
-        f"billed {compared.billed_nano_usd / 1e9:.9f} $, spent of the budget {result.spent_nano_usd / 1e9:.9f} $",
+        f"billed {compared.billed_nano_usd / 1e9:.9f} $, held for the lost {result.reserved_nano_usd / 1e9:.9f} $, "
+        f"spent of the budget {result.spent_nano_usd / 1e9:.9f} $",
         *differences(compared),
     ]
     return "\n".join(lines)

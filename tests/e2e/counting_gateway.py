@@ -6,16 +6,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import psutil
 import redis
 import yaml
 from e2e.crowd import Reply, get, race
+from e2e.fault_gateway import Metrics
 from e2e.live_server import LiveServer, wait_until
 from faults.canonical import USAGE
 from faults.process import RunningUpstream, running_upstream
@@ -89,16 +89,13 @@ class CountingGateway:
         return race(self.port, requests, before=lambda: counted.update(self.connections()))
 
     def ask(self, request: bytes) -> Reply:
-        return self.race([request])[0]
+        return race(self.port, [request])[0]
 
     def connections(self) -> Counter[int]:
-        """How many each worker has, by its pid."""
-        found = Counter[int]()
-        for pid in self.server.processes():
-            mine = [one for one in psutil.Process(pid).net_connections("tcp") if one.laddr.port == self.port]
-            if open_ := sum(one.status == psutil.CONN_ESTABLISHED for one in mine):
-                found[pid] = open_
-        return found
+        """How many clients each worker has, by its pid."""
+        sockets = established(self.port)
+        held = {pid: len(sockets & open_files(pid)) for pid in self.server.processes()}
+        return Counter({pid: count for pid, count in held.items() if count})
 
     def group(self, name: str) -> dict[str, Any]:
         """What ``/admin/limits`` shows of a key, a tenant or a deployment, by the beginning of its name."""
@@ -127,6 +124,10 @@ class CountingGateway:
             lines += answer.text.splitlines()
             cursor = answer.headers["x-genkan-cursor"]
 
+    def metrics(self) -> Metrics:
+        """What the gateway counts now, over all workers."""
+        return Metrics(self._http.get("/metrics").raise_for_status().text)
+
     def wait_settled(self) -> None:
         """Until nothing is reserved any more."""
         wait_until(lambda: self.redis.hlen("genkan:reserved") == 0, SOON_S, "every request is settled")
@@ -138,6 +139,22 @@ class CountingGateway:
         seen = Counter[int]()
         replies = self.race([get(key, "/v1/models")] * 24, seen)
         return len(seen) == WORKERS and {reply.status for reply in replies} == {200}
+
+
+def established(port: int) -> set[str]:
+    """The server's ends of connections to ``port``, as links in /proc name them. Source: proc(5)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{row[9]}]" for row in rows if row[3] == "01" and int(row[1].partition(":")[2], 16) == port}
+
+
+def open_files(pid: int) -> set[str]:
+    """What a process holds open, as far as it is still there."""
+    found = set[str]()
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(link.readlink()))
+    return found
 
 
 @contextmanager

@@ -19,6 +19,10 @@ class Watch:
         mine = (line.split() for line in self.commands if line.startswith(f"ZADD {window} NX "))
         return sorted((int(at), member.partition(":")[2]) for _, _, _, at, member in mine)
 
+    def written(self, bucket: str) -> list[int]:
+        """When a token bucket was drawn on, in µs of Redis' clock, in order."""
+        return [int(line.split()[2]) for line in self.commands if line.startswith(f"SET {bucket} ")]
+
 
 @contextmanager
 def watching(url: str) -> Generator[Watch, None, None]:

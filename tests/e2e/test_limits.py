@@ -11,7 +11,6 @@ from typing import Any
 
 import openai
 import pytest
-import redis
 from e2e.counting_gateway import (
     PATIENT,
     SOON_S,
@@ -28,9 +27,9 @@ from e2e.redis_watch import most_within, watching
 from faults.canonical import TEXT
 
 CROWD, LIMIT, RUNS = 200, 50, 10
-LEASE_S = 3.0
+LEASE_S = 2.0
 #: What the upstream of these models allows us.
-METERED = {"requests": {"limit": 5, "window_s": 1.0, "algorithm": "sliding_window"}}
+METERED = {"requests": {"limit": 5, "window_s": 0.5, "algorithm": "sliding_window"}}
 NARROW = {"requests": {"limit": 1, "window_s": 60.0, "algorithm": "sliding_window"}}
 SIX = {f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")}
 
@@ -79,26 +78,21 @@ def test_of_200_clients_50_get_into_a_sliding_window(gateway: CountingGateway) -
 
 
 def test_of_200_clients_50_get_out_of_a_bucket_and_what_was_refilled_meanwhile(gateway: CountingGateway) -> None:
-    window_s = 2.0
+    window_s = 0.5
     per_us = window_s * 1e6 / LIMIT
     for key in gateway.keys(*[requests(LIMIT, window_s, "token_bucket")] * RUNS):
-        began_us = now_us(gateway.redis)
-        admitted = statuses(gateway.race([chat(key.secret)] * CROWD))[200]
-        state = gateway.redis.get(f"genkan:bucket:k:{key.id}:requests:bucket")
-        at_us, owed = str(state).split(" ")  # as the last one left it
-        refilled = (int(at_us) - began_us) / per_us
-        assert LIMIT <= admitted <= LIMIT + int(refilled)
-        # Nothing was given away: what is owed and what was refilled since the first one is what was taken.
-        assert admitted - float(owed) <= refilled + 1e-6
-
-
-def now_us(client: "redis.Redis") -> int:
-    seconds, us = client.time()
-    return seconds * 10**6 + us
+        with watching(gateway.redis_url) as watch:
+            admitted = statuses(gateway.race([chat(key.secret)] * CROWD))[200]
+        drawn_us = watch.written(f"genkan:bucket:k:{key.id}:requests:bucket")
+        assert len(drawn_us) == admitted >= LIMIT
+        # So for any beginning and any end, and not only for the first and the last.
+        for first, began_us in enumerate(drawn_us):
+            for last, ended_us in enumerate(drawn_us[first:], first):
+                assert last - first + 1 <= LIMIT + int((ended_us - began_us) / per_us)
 
 
 def test_in_no_window_are_there_more_than_its_limit_wherever_it_begins(gateway: CountingGateway) -> None:
-    window_s = 0.5
+    window_s = 0.3
     key = gateway.key(**requests(LIMIT, window_s))
     window = f"genkan:window:k:{key.id}:requests:window"
     with watching(gateway.redis_url) as watch:
@@ -193,14 +187,14 @@ def test_six_headers_are_on_every_answer(gateway: CountingGateway) -> None:
         (chat(key.secret), 200),
         (chat(key.secret, stream=True), 200),
         (chat(key.secret, "broken"), 502),
-        (chat(key.secret, max_tokens=2000), 400),  # can never fit
+        (too_long(key), 400),
         (chat(key.secret), 200),
         (chat(key.secret), 429),
     ]
     for place, (request, status) in enumerate(asked):
         reply = gateway.ask(request)
         assert reply.status == status, (place, reply)
-        assert SIX <= reply.headers.keys(), place
+        assert reply.headers.keys() >= SIX, place
         assert (reply.headers["x-ratelimit-limit-requests"], reply.headers["x-ratelimit-limit-tokens"]) == ("4", "1000")
     assert reply.headers["x-ratelimit-remaining-requests"] == "0"
     assert 0 < int(reply.headers["x-ratelimit-remaining-tokens"]) < 1000 - TOKENS
@@ -211,7 +205,7 @@ def test_six_headers_are_on_every_answer(gateway: CountingGateway) -> None:
 def test_what_can_never_fit_is_refused_for_good(gateway: CountingGateway) -> None:
     key = gateway.key(limits={"tokens": {"limit": 100}})
     gateway.upstream.reset()
-    reply = gateway.ask(chat(key.secret, max_tokens=1000))
+    reply = gateway.ask(too_long(key))
     assert (reply.status, reply.code) == (400, "request_exceeds_limit")
     assert reply.headers["x-should-retry"] == "false"
     assert "retry-after" not in reply.headers
@@ -220,8 +214,13 @@ def test_what_can_never_fit_is_refused_for_good(gateway: CountingGateway) -> Non
     assert len(gateway.upstream.attempts()) == 1
 
 
+def too_long(key: Key) -> bytes:
+    """Whose prompt is more tokens than any limit here, by any estimate."""
+    return chat(key.secret, messages=[{"role": "user", "content": "Count. " * 10_000}])
+
+
 def test_openais_client_raises_rate_limit_error_and_comes_again_when_it_is_told_to(gateway: CountingGateway) -> None:
-    slow, quick = gateway.keys(requests(1, 60.0), requests(1, 1.0))
+    slow, quick = gateway.keys(requests(1, 60.0), requests(1, 0.5))
     question: Any = {"model": "ok", "messages": [{"role": "user", "content": "Count."}]}
     with client(gateway, slow, max_retries=0) as sdk:
         sdk.chat.completions.create(**question)
@@ -233,7 +232,7 @@ def test_openais_client_raises_rate_limit_error_and_comes_again_when_it_is_told_
         began_s = time.monotonic()
         for _ in range(3):
             assert sdk.chat.completions.create(**question).choices[0].message.content == TEXT
-        assert time.monotonic() - began_s > 1.9
+        assert time.monotonic() - began_s >= 2 * 0.5 - 0.05
 
 
 def client(gateway: CountingGateway, key: Key, *, max_retries: int) -> openai.OpenAI:
@@ -248,7 +247,7 @@ def test_what_an_upstream_allows_us_is_waited_for(gateway: CountingGateway) -> N
         assert statuses(gateway.race([chat(key.secret, "metered")] * 14)) == {200: 14}
     taken = watch.taken("genkan:window:d:metered@there:requests:window")
     assert len(taken) == 14
-    assert most_within([at_us for at_us, _ in taken], 1.0) == 5
+    assert most_within([at_us for at_us, _ in taken], 0.5) == 5
 
 
 def test_what_an_upstream_does_not_allow_in_time_goes_on_to_the_next(gateway: CountingGateway) -> None:
@@ -266,7 +265,10 @@ def test_what_an_upstream_does_not_allow_in_time_goes_on_to_the_next(gateway: Co
 def test_clients_that_are_idle_leave_nothing_in_redis(gateway: CountingGateway) -> None:
     rate = {"limit": 1000, "window_s": 1.0}
     window = {**rate, "algorithm": "sliding_window"}
-    both = [{"requests": rate, "tokens": window, "concurrent": 9}, {"requests": window, "tokens": rate, "concurrent": 9}]
+    both = [
+        {"requests": rate, "tokens": window, "concurrent": 9},
+        {"requests": window, "tokens": rate, "concurrent": 9},
+    ]
     keys = gateway.keys(*({"limits": limits} for limits in both * 10))
     assert statuses(gateway.race([chat(key.secret) for key in keys * 3])) == {200: 3 * len(keys)}
 
@@ -289,10 +291,10 @@ def test_what_a_worker_held_that_was_killed_is_free_after_its_lease(gateway: Cou
     key = gateway.key(limits={"concurrent": at_once})
 
     async def hold_kill_and_wait() -> tuple[float, int]:
-        talks = [await Talk.open(gateway.port) for _ in range(at_once)]
+        talks = await asyncio.gather(*(Talk.open(gateway.port) for _ in range(at_once)))
         for talk in talks:
-            talk.write(chat(key.secret, "slow", stream=True, x_delay_ms=1000))
-            assert (await talk.head())[0] == 200
+            talk.write(chat(key.secret, "slow", stream=True, x_delay_ms=250))
+        assert {(await talk.head())[0] for talk in talks} == {200}
         holders = gateway.connections()
         victim, held = holders.most_common(1)[0]
         os.kill(victim, signal.SIGKILL)

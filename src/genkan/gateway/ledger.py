@@ -77,12 +77,14 @@ class Ledger:
                 await self._outbox.drained()
                 await self._close_lost()  # Redis is there, so it will not forget what it took last
             self._outbox.close()
+            self._replayer.close()
         except (TimeoutError, StoreError):
             _log.warning("%d settlements are left to the journal in %s", len(self._outbox), self._journal.folder)
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._replayer.lost_ground()
             self._journal.close()
 
     def opened(self, admission: Admission, *, was_admitted: bool = True) -> None:
@@ -118,6 +120,7 @@ class Ledger:
     def lost_ground(self) -> None:
         """Redis was restarted, or is another: send again what it took in its last seconds."""
         self._outbox.lost_ground()
+        self._replayer.lost_ground()
 
     def _set_aside(self, settlement: Settlement, why: str) -> None:
         self._journal.set_aside(settlement, why)

@@ -1,7 +1,12 @@
-"""What dead workers left in the journal, settled."""
+"""What dead workers left in the journal, settled.
+
+A segment that was replayed is kept, and held, until Redis has for good what it says: a Redis that is killed may forget
+its last second. If it was, the segment is let go, and so found and replayed again.
+"""
 
 import asyncio
 import logging
+from collections import deque
 from pathlib import Path
 
 from genkan.clock import Clock
@@ -13,6 +18,7 @@ from genkan.gateway.settling import reason, settled_long_ago, settled_or_refused
 from genkan.store.accounts import Accounts
 
 _BATCH = 100
+_SURE_AFTER_S = 3.0
 
 _log = logging.getLogger("genkan.gateway")
 
@@ -25,15 +31,21 @@ class Replayer:
         self._accounts = accounts
         self._clock = clock
         self._observer = observer
+        self._restarts = 0  # of Redis
+        self._replayed: deque[tuple[float, Orphan]] = deque()  # with when Redis had taken all of it
 
     async def replay(self) -> None:
-        """Replay and delete every segment whose writer is gone. Reads files in a thread. Raises StoreError.
+        """Replay every segment whose writer is gone, and delete those that were long enough ago. Raises StoreError.
 
-        A request that was settled there is settled so; one that had begun and was not is settled as lost.
+        A request that was settled there is settled so; one that had begun and was not is settled as lost. Reads files
+        in a thread.
         """
         paths = await asyncio.to_thread(self._journal.orphans)
         if paths:
+            asked_s = self._clock.monotonic()
             await self._accounts.rows(at_most=1)  # raises if Redis is away, before a segment is read in vain
+            while self._replayed and self._replayed[0][0] + _SURE_AFTER_S <= asked_s:
+                _remove(self._replayed.popleft()[1])
         for path in paths:
             try:
                 if (orphan := Orphan.take(path)) is not None:
@@ -41,11 +53,27 @@ class Replayer:
             except OSError as error:
                 _log.warning("%s cannot be replayed: %s", path, error)
 
+    def lost_ground(self) -> None:
+        """Redis may have forgotten what it took last: all that is not sure is to be replayed again."""
+        self._restarts += 1
+        while self._replayed:
+            self._replayed.popleft()[1].release()
+
+    def close(self) -> None:
+        """Nothing is replayed any more, and Redis is well: what it took counts as done."""
+        while self._replayed:
+            _remove(self._replayed.popleft()[1])
+
     async def _replay(self, orphan: Orphan) -> None:
+        restarts = self._restarts
         try:
             await self._settle(orphan.path, await asyncio.to_thread(_contents, orphan))
-            orphan.remove()
-        finally:
+        except BaseException:
+            orphan.release()
+            raise
+        if restarts == self._restarts:
+            self._replayed.append((self._clock.monotonic(), orphan))
+        else:
             orphan.release()
 
     async def _settle(self, path: Path, contents: Contents) -> None:
@@ -78,6 +106,14 @@ class Replayer:
         asked = {each.settlement.request_id: each.unix_s for each in unfinished}
         known = await settled_long_ago(self._accounts, too_old_to_ask(asked, self._clock.unix()))
         return [each for each in unfinished if each.settlement.request_id not in known]
+
+
+def _remove(orphan: Orphan) -> None:
+    try:
+        orphan.remove()
+    except OSError as error:  # it will be replayed again, and found to be settled
+        _log.warning("%s cannot be deleted: %s", orphan.path, error)
+        orphan.release()
 
 
 def _contents(orphan: Orphan) -> Contents:

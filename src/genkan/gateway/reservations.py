@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 from genkan.config import WhenLostConfig
-from genkan.errors import AccountsUnavailable, StoreError, StoreTimeout
+from genkan.errors import AccountsUnavailable, StoreError, StoreLost, StoreTimeout
 from genkan.gateway.ledger import Ledger
 from genkan.store.accounts import Accounts, Admission, Amounts, Decision, Settlement
 
@@ -59,7 +59,7 @@ class Reservations:
         try:
             decision = await self._shared.admit(admission, timeout_s=min(self._timeout_s, left.seconds))
         except StoreError as error:
-            was_sent = isinstance(error, StoreTimeout)
+            was_sent = isinstance(error, StoreTimeout) or (isinstance(error, StoreLost) and error.was_sent)
         except BaseException:
             self._give_up(admission, was_admitted=True)  # it was sent, and nobody hears the answer
             raise

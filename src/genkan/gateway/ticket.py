@@ -8,6 +8,7 @@ what their upstreams may take for them stands on their own rows: nothing where t
 the connection broke or took too long.
 """
 
+import re
 from typing import Any, Protocol
 
 import orjson
@@ -26,6 +27,7 @@ from genkan.wire.chat import GenerationRequest
 from genkan.wire.usage import Usage
 
 Header = tuple[bytes, bytes]
+_HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{').search  # in many streams every chunk has one that is null
 _BYTES_PER_TOKEN = 4  # of a whole answer that came without usage
 
 
@@ -148,7 +150,7 @@ class Ticket:
             return payloads
         usage = Usage.read(answer.usage)
         cost = self._cost_of(attempt, usage, None)
-        return [_with_cost(payload, cost) if b'"usage"' in payload else payload for payload in payloads]
+        return [_with_cost(payload, cost) if _HAS_USAGE(payload) else payload for payload in payloads]
 
     # the end
 

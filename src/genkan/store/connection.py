@@ -111,13 +111,14 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        calls = [*self._waiting, *self._unsent]
+        calls = [*((call, True) for call in self._waiting), *((call, False) for call in self._unsent)]
         self._waiting.clear()
         self._unsent.clear()
         self._commands.clear()
-        for call in calls:
+        for call, was_sent in calls:
             if not call.future.done():
-                call.future.set_exception(StoreLost(f"the connection to Redis was lost: {reason}"))
+                lost = StoreLost(f"the connection to Redis was lost: {reason}", was_sent=was_sent)
+                call.future.set_exception(lost)
         self._on_lost(reason)
 
     # asyncio's callbacks

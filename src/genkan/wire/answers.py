@@ -117,7 +117,7 @@ class AnswerStream:
         delta = choice.get("delta")
         if type(delta) is not dict:
             return False
-        if _says_something(choice):
+        if delta.get("content") or _says_something(choice):
             self.started = True
             self.pieces += 1
         return True

@@ -157,10 +157,11 @@ def test_a_redis_that_is_not_there_is_one_line(genkan: Genkan, redis: RunningRed
     assert "error: Redis cannot be reached\n" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["memory", "redis://user:hunter22@127.0.0.1:1/0"])
-def test_a_redis_that_cannot_be_used_is_an_error_without_its_password(tmp_path: Path, url: str) -> None:
-    path = written(tmp_path, url=url)
-    result = CliRunner().invoke(keys, ["list", "--config", path], env={"GENKAN_KEY_SECRET": SECRET})
+@pytest.mark.parametrize("where", [{"url": "memory"}, {"url_env": "OUR_REDIS"}])
+def test_a_redis_that_cannot_be_used_is_an_error_without_its_password(tmp_path: Path, where: dict[str, str]) -> None:
+    path = written(tmp_path, **where)
+    environ = {"GENKAN_KEY_SECRET": SECRET, "OUR_REDIS": "redis://user:hunter22@127.0.0.1:1/0"}
+    result = CliRunner().invoke(keys, ["list", "--config", path], env=environ)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "error: " in result.stderr
     assert "hunter22" not in result.output

@@ -186,12 +186,17 @@ def test_what_cannot_be_compared_ends_with_2(
 
 @pytest.mark.parametrize(
     ("redis", "says"),
-    [({"url": "memory"}, "keeps nothing"), ({"url": "redis://:hunter2@127.0.0.1:1"}, "the ledger cannot be read")],
+    [({"url": "memory"}, "keeps nothing"), ({"url_env": "OUR_REDIS"}, "the ledger cannot be read")],
 )
 @pytest.mark.parametrize("command", [("export",), ("lost",), ("reconcile", "-")])
 def test_without_a_ledger_there_is_an_error(
-    tmp_path: Path, redis: dict[str, object], says: str, command: tuple[str, ...]
+    tmp_path: Path,
+    redis: dict[str, object],
+    says: str,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OUR_REDIS", "redis://:hunter2@127.0.0.1:1")
     config = tmp_path / "genkan.yaml"
     config.write_text(configuration(**redis), encoding="utf-8")
     result = genkan(LedgerServer("", config), *command)

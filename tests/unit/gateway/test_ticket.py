@@ -96,13 +96,16 @@ class Rig(AccountsAtHand):
         await self.settled()
         plan = self.policies.of(CALLER, "nick", self.clock.unix()).plan
         states = await self.accounts.read(plan)
-        names = {"tokens": Unit.TOKENS, "budget_tokens": Unit.BUDGET_TOKENS, "nano_usd": Unit.BUDGET_NANO_USD}
-        used = {line.kind: line.limit - state.remaining for line, state in zip(plan, states, strict=True)}
-        used = {"requests": 0, "leases": used["lease"]}
+        names = {
+            Unit.REQUESTS: "requests",
+            Unit.TOKENS: "tokens",
+            Unit.BUDGET_TOKENS: "budget_tokens",
+            Unit.BUDGET_NANO_USD: "nano_usd",
+        }
+        used: dict[str, int] = {}
         for line, state in zip(plan, states, strict=True):
-            taken = line.limit - state.remaining
-            if line.kind != "lease":
-                used[next((name for name, unit in names.items() if unit is line.unit), "requests")] = taken
+            name = "leases" if line.kind == "lease" else names[line.unit]
+            used[name] = line.limit - state.remaining
         return used
 
     async def row(self) -> Row:
@@ -156,7 +159,8 @@ async def test_a_budget_bounds_the_answer_of_who_sets_no_bound(rig: Rig) -> None
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 async def test_a_bound_of_the_clients_own_stays(rig: Rig, field: str) -> None:
     upstream = served()
-    await rig.to(upstream).respond(ask(**{field: 7}), CALLER)
+    bound: dict[str, Any] = {field: 7}
+    await rig.to(upstream).respond(ask(**bound), CALLER)
     assert upstream.calls[0].max_tokens is None
 
 

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from fakes import Changes, FakeRunner
 from local_answers import IM_END, MakeModel, body_of, chunks_of, completion, runner_of
 
 from genkan.serving.local_model import LocalModel
 from genkan.upstream.tokenizer import TextTokenizer
+from genkan.wire.caller import Caller
 
 pytestmark = pytest.mark.anyio
 
@@ -117,3 +119,16 @@ async def test_a_purge_drops_all_of_a_tenants_pages_whatever_the_salt(model: Loc
     assert await model.purge_prefix_cache("local") == 4
     assert await model.purge_prefix_cache("local") == 0
     assert [await cached_tokens(model), await cached_tokens(model, cache_salt="a")] == [0, 0]
+
+
+async def test_no_tenant_finds_what_another_has_asked(model: LocalModel) -> None:
+    async def asked_by(tenant: str) -> int:
+        answer = await model.respond(completion(PROMPT), Caller("req_1", tenant))
+        found: int = orjson.loads(answer.body or b"")["usage"]["cached_tokens"]
+        return found
+
+    assert [await asked_by("acme"), await asked_by("acme"), await asked_by("beta")] == [0, 32, 0]
+    tenants = {namespace["tenant"] for namespace in (await model.prefix_cache_snapshot())["namespaces"]}
+    assert tenants == {"acme", "beta"}
+    assert await model.purge_prefix_cache("acme") > 0
+    assert [await asked_by("beta"), await asked_by("acme")] == [32, 0]

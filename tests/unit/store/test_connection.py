@@ -149,6 +149,16 @@ async def test_five_timeouts_in_a_row_end_the_connection() -> None:
         await line.call()
 
 
+async def test_what_was_never_sent_is_known_not_to_have_been_done() -> None:
+    line = Line()
+    sent = line.call()
+    await turns()
+    unsent = line.call()
+    line.connection.drop("enough")
+    failures = await asyncio.gather(sent, unsent, return_exceptions=True)
+    assert [isinstance(failure, StoreLost) and failure.was_sent for failure in failures] == [True, False]
+
+
 async def test_a_reply_in_time_ends_the_row() -> None:
     line = Line()
     for _ in range(2):

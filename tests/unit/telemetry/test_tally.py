@@ -60,6 +60,22 @@ async def test_what_waits_is_written_by_itself_again_and_again() -> None:
         written.clear()
 
 
+@given(st.lists(st.one_of(st.integers(0, 10**9), st.floats(0, 1e6))))
+def test_a_counter_holds_the_sum_of_what_was_counted(values: list[float]) -> None:
+    registry = CollectorRegistry()
+    counter = Counter("c", "-", registry=registry)
+
+    async def count() -> None:
+        tally = Tally()
+        for value in values:
+            tally.count(counter, value)
+        assert registry.get_sample_value("c_total") == 0  # it waits
+        tally.flush()
+
+    asyncio.run(count())
+    assert registry.get_sample_value("c_total") == pytest.approx(sum(values))
+
+
 def test_without_an_event_loop_nothing_waits() -> None:
     registry = CollectorRegistry()
     Tally().count(Counter("c", "-", registry=registry))

@@ -11,7 +11,7 @@ from responders import HELLO, HELLO_BODY, USAGE
 
 from genkan.config import EngineUpstreamConfig, Timeouts
 from genkan.errors import ConnectFailed, StreamInterrupted, TimedOut, UpstreamBroken, UpstreamRefused
-from genkan.upstream.base import Answer
+from genkan.upstream.base import Answer, Call
 from genkan.upstream.local import LocalEngine
 from genkan.wire.chat import ChatRequest, GenerationRequest
 
@@ -129,6 +129,22 @@ async def test_sends_the_raw_request_and_returns_the_body_untouched() -> None:
     head, _, body = seen[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     assert ChatRequest.parse(body).raw == WHOLE.raw
+
+
+async def test_the_engine_is_told_whose_request_it_is_and_bounds_the_answer_itself() -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        writer.write(response(HELLO_BODY))
+
+    async with engine(handle) as upstream:
+        await upstream.respond(WHOLE, "m", total_s=60, call=Call("req_7.2", "acme:eu/1", 5))
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert b"x-client-request-id: req_7.2" in lines
+    assert b"x-genkan-tenant: acme:eu/1" in lines
+    assert "max_tokens" not in ChatRequest.parse(body).raw
 
 
 async def test_the_model_is_asked_for_by_the_name_it_has_there_and_a_stream_for_its_usage() -> None:

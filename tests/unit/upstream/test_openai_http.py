@@ -24,6 +24,7 @@ from genkan.gateway.deployment import Deployment
 from genkan.gateway.fallback import Fallback
 from genkan.gateway.standing import UpstreamStanding
 from genkan.upstream import http_client, http_upstream
+from genkan.upstream.base import Call
 from genkan.upstream.openai_http import OpenAiUpstream
 from genkan.wire.chat import CompletionRequest
 from genkan.wire.extras import OWN_KEYS
@@ -53,6 +54,22 @@ async def test_the_request_goes_as_it_came_but_for_the_models_name(faults: Fault
     assert attempt.path == "/v1/chat/completions"
     assert attempt.body == {**request.raw, "model": "ok"}
     assert request.raw["model"] == "public"
+
+
+async def test_an_attempt_has_its_id_and_nobodys_name(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        await upstream.respond(chat(), "ok", total_s=60.0, call=Call("req_7.2", "acme"))
+    headers = faults.ledger.attempts[0].headers
+    assert headers["x-client-request-id"] == "req_7.2"
+    assert "acme" not in str(headers)
+
+
+@both_ways
+async def test_a_budgets_bound_is_the_answers(faults: FaultUpstream, stream: bool) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        answer = await upstream.respond(chat(stream=stream), "ok", total_s=60.0, call=Call("req_7.1", "acme", 50))
+        await taken(answer)
+    assert faults.ledger.attempts[0].body["max_tokens"] == 50
 
 
 @pytest.mark.parametrize("prompt", ["a", ["a", "b"]], ids=["one", "two"])
