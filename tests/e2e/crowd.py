@@ -91,8 +91,9 @@ def chat(key: str, model: str = "ok", **more: Any) -> bytes:
     )
 
 
-def get(key: str, path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n".encode()
+def get(key: str | None, path: str) -> bytes:
+    key_line = "" if key is None else f"authorization: Bearer {key}\r\n"
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\n{key_line}\r\n".encode()
 
 
 def race(port: int, requests: Sequence[bytes], *, before: Callable[[], object] = lambda: None) -> list[Reply]:

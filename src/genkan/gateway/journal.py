@@ -117,8 +117,8 @@ class Journal:
     async def sync(self) -> None:
         """Wait, in a thread, until what was written before this call is on the disk."""
         fds = [fd for segment in self._segments if (fd := segment.duplicate()) is not None]
-        if fds:
-            await asyncio.to_thread(_sync, fds)
+        if fds:  # whose thread also closes them, and so is to run even if nobody waits for it any more
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, _sync, fds))
 
     def set_aside(self, settlement: Settlement, why: str) -> None:
         """Keep a settlement that Redis does not take for a person, in a file that is never replayed."""

@@ -13,12 +13,12 @@ from genkan.clock import Clock
 from genkan.gateway.journal import Journal
 from genkan.gateway.journal_records import Contents, Unfinished, contents_of
 from genkan.gateway.ledger_observer import LedgerObserver
+from genkan.gateway.outbox import SURE_AFTER_S
 from genkan.gateway.segment import Orphan
 from genkan.gateway.settling import reason, settled_long_ago, settled_or_refused, too_old_to_ask
 from genkan.store.accounts import Accounts
 
 _BATCH = 100
-_SURE_AFTER_S = 3.0
 
 _log = logging.getLogger("genkan.gateway")
 
@@ -44,7 +44,7 @@ class Replayer:
         if paths:
             asked_s = self._clock.monotonic()
             await self._accounts.rows(at_most=1)  # raises if Redis is away, before a segment is read in vain
-            while self._replayed and self._replayed[0][0] + _SURE_AFTER_S <= asked_s:
+            while self._replayed and self._replayed[0][0] + SURE_AFTER_S <= asked_s:
                 _remove(self._replayed.popleft()[1])
         for path in paths:
             try:

@@ -8,6 +8,7 @@ what their upstreams may take for them stands on their own rows: nothing where t
 the connection broke or took too long.
 """
 
+import asyncio
 import re
 from typing import Any, Protocol
 
@@ -53,12 +54,14 @@ class Ticket:
         "_ledger",
         "_observer",
         "_prompt_tokens",
+        "_raw_usage",
         "_request",
         "_reservation",
         "_reservations",
         "_rooms",
         "_size",
         "_state",
+        "_usage",
         "_usages",
         "headers",
         "max_tokens",
@@ -105,6 +108,8 @@ class Ticket:
         self._attempts: list[dict[str, Any]] = []  # as rows have them
         self._usages: list[Usage | None] = []
         self._rooms: list[Reservation | None] = []
+        self._raw_usage: dict[str, Any] | None = None  # as it was read last, and what it says
+        self._usage: Usage | None = None
         self._answering: int | None = None  # the attempt that answers, once that is known
         self._answer: Answer | None = None
         self._state: str | None = None  # once settled
@@ -148,8 +153,7 @@ class Ticket:
     def priced(self, attempt: int, payloads: list[bytes], answer: Answer) -> list[bytes]:
         if not self._request.include_usage:
             return payloads
-        usage = Usage.read(answer.usage)
-        cost = self._cost_of(attempt, usage, None)
+        cost = self._cost_of(attempt, self._read(answer), None)
         return [_with_cost(payload, cost) if _HAS_USAGE(payload) else payload for payload in payloads]
 
     # the end
@@ -173,10 +177,15 @@ class Ticket:
         """What its client is billed, as far as is known yet."""
         return None if self._answering is None else self._attempts[self._answering - 1].get("cost_nano_usd")
 
+    def _read(self, answer: Answer) -> Usage | None:
+        if answer.usage is not self._raw_usage:
+            self._raw_usage, self._usage = answer.usage, Usage.read(answer.usage)
+        return self._usage
+
     def _usage_of(self, answer: Answer | None) -> tuple[Usage | None, bool]:
         if answer is None:
             return None, False
-        if (usage := Usage.read(answer.usage)) is not None:
+        if (usage := self._read(answer)) is not None:
             return usage, False
         if answer.body is not None:
             return Usage(self._prompt_tokens, max(1, len(answer.body) // _BYTES_PER_TOKEN)), True
@@ -206,10 +215,15 @@ class Ticket:
         answering = self._answering
         usage = None if answering is None else self._usages[answering - 1]
         cost = 0 if usage is None else self.cost_nano_usd
-        if usage is not None and answering is not None:
-            self._bill(usage, answering, cost)
         if self._answer is not None:
             self._answer.cost_nano_usd = cost
+        # The client gets the end of its answer first.
+        asyncio.get_running_loop().call_soon(self._write, state, usage, cost)
+
+    def _write(self, state: str, usage: Usage | None, cost: int | None) -> None:
+        """Into the metrics, the journal and the ledger."""
+        if usage is not None and self._answering is not None:
+            self._bill(usage, self._answering, cost)
         reserved = self._reservation.admission.amounts
         actual = Amounts(reserved.requests, self._rated(usage, state), usage.total if usage else 0, cost or 0)
         row = self._row(state, usage, cost) if self._reservation.admission.draft else b""

@@ -1,11 +1,14 @@
 """The journal's files: how they come and go, who may replay them, and a disk that is full."""
 
+import asyncio
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -268,6 +271,26 @@ async def test_every_write_is_synced_at_once_or_when_it_is_time(folder: Path, mo
     assert [Path(path).parent.name for path in synced] == ["a", "b"]
     for journal in (careful, usual):
         journal.close()
+
+
+@pytest.mark.anyio
+async def test_a_sync_that_nobody_waits_for_any_more_keeps_no_file_open(folder: Path) -> None:
+    loop, hold = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    held = loop.run_in_executor(None, hold.wait)  # the only thread there is
+    journal = Journal(folder)
+    journal.settled(settlement("a"), 1.0)
+    syncing = asyncio.create_task(journal.sync())
+    await asyncio.sleep(0)
+    syncing.cancel()
+    await asyncio.gather(syncing, return_exceptions=True)
+    journal.close()
+    hold.set()
+    await held
+    await loop.run_in_executor(None, lambda: None)  # after all that the thread was given before
+    orphan = Orphan.take(segments_in(folder)[0])
+    assert orphan is not None
+    orphan.release()
 
 
 def test_what_is_set_aside_is_never_replayed(journal: Journal, folder: Path) -> None:

@@ -15,7 +15,7 @@ from scripted_upstreams import VirtualClock
 
 from genkan.clock import Clock, SystemClock
 from genkan.errors import StoreRefused
-from genkan.gateway import outbox
+from genkan.gateway import ledger_replay, outbox
 from genkan.gateway.journal import Journal
 from genkan.gateway.ledger import Ledger
 from genkan.gateway.segment import segments_in
@@ -72,6 +72,7 @@ class Worker:
         for task in self.ledger._tasks:
             task.cancel()
         await asyncio.gather(*self.ledger._tasks, return_exceptions=True)
+        self.ledger._replayer.lost_ground()
         for segment in self.journal._segments:
             segment.close()
 
@@ -87,7 +88,8 @@ async def working(worker: Worker) -> AsyncGenerator[Ledger, None]:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis is asked again soon."""
+    """Redis is asked again soon, and what was replayed is sure at once."""
+    monkeypatch.setattr(ledger_replay, "SURE_AFTER_S", 0.0)
     monkeypatch.setattr(outbox, "_SHORTEST_PAUSE_S", 0.001)
     monkeypatch.setattr(outbox, "_LONGEST_PAUSE_S", 0.01)
 
@@ -230,6 +232,25 @@ async def test_another_worker_settles_what_a_dead_one_had_settled_and_closes_the
     assert PLAN[2].limit - budget.remaining == ACTUAL.budget_nano_usd + 2 * RESERVED.budget_nano_usd
 
 
+async def test_what_a_restarted_redis_may_have_forgotten_is_replayed_again(
+    accounts: FlakyAccounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_replay, "SURE_AFTER_S", 3600.0)
+    dying, accounts.is_down = Worker(accounts, tmp_path), True
+    await dying.ledger.start()
+    dying.ledger.settle(settlement("settled"))
+    await dying.die()
+    accounts.is_down = False
+    other = Worker(accounts, tmp_path)
+    async with working(other) as ledger:
+        await eventually(lambda: other.notes.counts["settled"] == 1)
+        assert len(segments_in(tmp_path)) == 1
+        ledger.lost_ground()
+        await eventually(lambda: other.notes.counts["duplicate"] == 1)
+    assert segments_in(tmp_path) == []
+    assert one_each(await rows_of(accounts)) == {"settled"}
+
+
 async def test_what_waits_beyond_what_memory_may_hold_is_replayed_from_the_journal(
     accounts: FlakyAccounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +335,29 @@ async def test_a_worker_that_dies_just_after_redis_took_something_still_has_it_i
     async with working(Worker(forgetful, tmp_path)):
         await eventually(lambda: segments_in(tmp_path) == [])
     assert one_each(await rows_of(forgetful)) == {"a"}
+
+
+async def test_what_was_replayed_to_a_redis_that_then_forgot_it_is_replayed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_replay, "_SURE_AFTER_S", 3.0)
+    clock = VirtualClock()
+    accounts = FlakyAccounts(clock)
+    dying, accounts.is_down = Worker(accounts, tmp_path, clock=clock), True
+    await dying.ledger.start()
+    dying.ledger.settle(settlement("a"))
+    await dying.die()
+    accounts.is_down = False
+    other = Worker(accounts, tmp_path, clock=clock)
+    async with working(other) as ledger:
+        await eventually(lambda: other.notes.counts["settled"] == 1)
+        accounts.forget()
+        ledger.lost_ground()
+        await eventually(lambda: other.notes.counts["settled"] == 2)
+        assert len(segments_in(tmp_path)) == 1
+        clock.now_s += 3.0
+        await eventually(lambda: segments_in(tmp_path) == [])
+    assert one_each(await rows_of(accounts)) == {"a"}
 
 
 async def test_old_remains_are_looked_up_before_they_are_settled(tmp_path: Path) -> None:
