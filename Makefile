@@ -95,6 +95,10 @@ bench-gateway: setup ## what the gateway costs, against a raw proxy and an empty
 soak: setup ## 200,000 requests, and whether the gateway's memory stays flat (ARGS="--requests N")
 	@$(BIN)/python -m genkan.bench.soak $(ARGS)
 
+.PHONY: chaos
+chaos: setup ## 10,000 requests while workers and Redis die; is each billed once? (ARGS="--requests N --seed S")
+	@cd tests && $(abspath $(BIN))/python -m e2e.chaos $(ARGS)
+
 $(VENV)/.bench: $(LOCKS)/bench.lock | $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/bench.lock
 	touch $@

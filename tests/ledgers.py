@@ -75,10 +75,6 @@ class FlakyAccounts(MemoryAccounts):
         self.asked: list[list[str]] = []  # ids of each call
         self.renewed: list[str] = []
 
-    def forget(self) -> None:
-        """Everything, as a Redis that keeps nothing and is started again."""
-        super().__init__(self._clock, ledger=LedgerConfig())
-
     async def settle(self, settlements: Sequence[Settlement]) -> list[Outcome]:
         self.asked.append([each.request_id for each in settlements])
         await asyncio.sleep(0)

@@ -113,9 +113,7 @@ def _compare_attempts(
         _compare_attempt(name, here[name], there[name], result, prices)
 
 
-def _compare_attempt(
-    name: str, here: dict[str, Any], there: dict[str, Any], result: Audit, prices: Prices
-) -> None:
+def _compare_attempt(name: str, here: dict[str, Any], there: dict[str, Any], result: Audit, prices: Prices) -> None:
     usage, said = here["usage"], there["usage"]
     both = (name, here, {key: there[key] for key in ("outcome", "status", "tokens", "usage", "stream", "body")})
     if usage is None:
@@ -124,7 +122,9 @@ def _compare_attempt(
             result.found("answered, and its usage not known", both)
         result.counts[f"usage not known: {here['state']}"] += 1
         return
-    cost = sum(n * price for n, price in zip((usage["prompt"], usage["completion"]), prices[here["deployment"]], strict=True))
+    cost = sum(
+        n * price for n, price in zip((usage["prompt"], usage["completion"]), prices[here["deployment"]], strict=True)
+    )
     if here["cost_nano_usd"] != cost:
         result.found("a wrong cost", both)
     if here["estimated"]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ import yaml
 from e2e.crowd import Reply, get, race
 from e2e.fault_gateway import Metrics
 from e2e.live_server import LiveServer, wait_until
+from e2e.worker_connections import connections
 from faults.canonical import USAGE
 from faults.process import RunningUpstream, running_upstream
 
@@ -86,16 +87,10 @@ class CountingGateway:
     def race(self, requests: Sequence[bytes], seen: Counter[int] | None = None) -> list[Reply]:
         """The replies to requests that all arrive at once; ``seen`` counts the connections that each worker has."""
         counted = Counter[int]() if seen is None else seen
-        return race(self.port, requests, before=lambda: counted.update(self.connections()))
+        return race(self.port, requests, before=lambda: counted.update(connections(self.server)))
 
     def ask(self, request: bytes) -> Reply:
         return race(self.port, [request])[0]
-
-    def connections(self) -> Counter[int]:
-        """How many clients each worker has, by its pid."""
-        sockets = established(self.port)
-        held = {pid: len(sockets & open_files(pid)) for pid in self.server.processes()}
-        return Counter({pid: count for pid, count in held.items() if count})
 
     def group(self, name: str) -> dict[str, Any]:
         """What ``/admin/limits`` shows of a key, a tenant or a deployment, by the beginning of its name."""
@@ -139,22 +134,6 @@ class CountingGateway:
         seen = Counter[int]()
         replies = self.race([get(key, "/v1/models")] * 24, seen)
         return len(seen) == WORKERS and {reply.status for reply in replies} == {200}
-
-
-def established(port: int) -> set[str]:
-    """The server's ends of connections to ``port``, as links in /proc name them. Source: proc(5)."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {f"socket:[{row[9]}]" for row in rows if row[3] == "01" and int(row[1].partition(":")[2], 16) == port}
-
-
-def open_files(pid: int) -> set[str]:
-    """What a process holds open, as far as it is still there."""
-    found = set[str]()
-    with suppress(OSError):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                found.add(str(link.readlink()))
-    return found
 
 
 @contextmanager

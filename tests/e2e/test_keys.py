@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,13 +19,13 @@ import redis
 import yaml
 from e2e.crowd import Reply, get, race
 from e2e.live_server import LiveServer
+from e2e.worker_connections import connections
 from faults.process import running_upstream
 
 SECRET = "canary-secret-9b1f6f0d2c4e4a7b8d35c6e1f0a2b3c4"
 GENKAN = Path(sys.executable).parent / "genkan"
 MODELS = ("ok", "other")
-#: So many requests at once reach every worker: one alone goes to whoever is quickest.
-MANY = 64
+WORKERS, MANY = 2, 32
 
 
 class KeyedServer:
@@ -82,7 +83,11 @@ class KeyedServer:
 
     def burst(self, path: str, key: str | None = None) -> list[Reply]:
         """The same of every worker, several times."""
-        replies = race(self.server.port, [get(key, path)] * MANY)
+        replies: list[Reply] = []
+        workers = Counter[int]()
+        while len(workers) < WORKERS:
+            requests = [get(key, path)] * MANY
+            replies += race(self.server.port, requests, before=lambda: workers.update(connections(self.server)))
         self.answered += b"".join(str(reply.headers).encode() + reply.body for reply in replies)
         return replies
 
@@ -115,7 +120,7 @@ def running_keyed_server(folder: Path) -> Iterator[KeyedServer]:
         environ = {
             "GENKAN_CONFIG": str(path),
             "GENKAN_KEY_SECRET": SECRET,
-            "GENKAN__SERVER__WORKERS": "2",
+            "GENKAN__SERVER__WORKERS": str(WORKERS),
             "GENKAN__TELEMETRY__LOG_LEVEL": "debug",
             "GENKAN__REDIS__DATA_DIR": str(folder / "data"),
         }

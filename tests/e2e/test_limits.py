@@ -24,6 +24,7 @@ from e2e.counting_gateway import (
 from e2e.crowd import Reply, Talk, chat
 from e2e.live_server import wait_until
 from e2e.redis_watch import most_within, watching
+from e2e.worker_connections import connections
 from faults.canonical import TEXT
 
 CROWD, LIMIT, RUNS = 200, 50, 10
@@ -295,7 +296,7 @@ def test_what_a_worker_held_that_was_killed_is_free_after_its_lease(gateway: Cou
         for talk in talks:
             talk.write(chat(key.secret, "slow", stream=True, x_delay_ms=250))
         assert {(await talk.head())[0] for talk in talks} == {200}
-        holders = gateway.connections()
+        holders = connections(gateway.server)
         victim, held = holders.most_common(1)[0]
         os.kill(victim, signal.SIGKILL)
         began_s = time.monotonic()

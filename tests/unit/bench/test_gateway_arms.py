@@ -6,10 +6,13 @@ import os
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from genkan.bench import gateway_arms
 from genkan.bench.cores import divide
 from genkan.bench.gateway_arms import Arm, ArmName, serving
 from genkan.bench.http_load import connected
+from genkan.config import Config
 
 FAST_ARMS: tuple[ArmName, ...] = ("direct", "raw_asgi", "bento_empty")
 
@@ -38,10 +41,13 @@ def test_no_two_requests_are_alike() -> None:
     assert len({call.request for call in calls}) == 100
 
 
-def test_genkan_gets_the_upstream_and_nothing_else_of_its_own() -> None:
-    command = gateway_arms._genkan("http://127.0.0.1:1", profiled=False)
+@pytest.mark.parametrize("limited", [True, False], ids=["limited", "unlimited"])
+def test_genkan_gets_the_upstream_and_its_limits_and_nothing_else_of_its_own(limited: bool) -> None:
+    command = gateway_arms._genkan("http://127.0.0.1:1", profiled=False, limited=limited)
     settings = json.loads(command.files["genkan.yaml"])
-    assert settings.keys() == {"upstreams", "models", "routes"}
+    its_own = {"limits", "prices"} if limited else {"redis", "ledger"}
+    assert settings.keys() == {"upstreams", "models", "routes"} | its_own
     [upstream] = settings["upstreams"]
     assert len(command.environ[upstream["api_key_env"]]) >= 20
     assert Path(command.environ["GENKAN_CONFIG"]).name in command.files
+    Config.model_validate(settings)

@@ -337,29 +337,6 @@ async def test_a_worker_that_dies_just_after_redis_took_something_still_has_it_i
     assert one_each(await rows_of(forgetful)) == {"a"}
 
 
-async def test_what_was_replayed_to_a_redis_that_then_forgot_it_is_replayed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger_replay, "_SURE_AFTER_S", 3.0)
-    clock = VirtualClock()
-    accounts = FlakyAccounts(clock)
-    dying, accounts.is_down = Worker(accounts, tmp_path, clock=clock), True
-    await dying.ledger.start()
-    dying.ledger.settle(settlement("a"))
-    await dying.die()
-    accounts.is_down = False
-    other = Worker(accounts, tmp_path, clock=clock)
-    async with working(other) as ledger:
-        await eventually(lambda: other.notes.counts["settled"] == 1)
-        accounts.forget()
-        ledger.lost_ground()
-        await eventually(lambda: other.notes.counts["settled"] == 2)
-        assert len(segments_in(tmp_path)) == 1
-        clock.now_s += 3.0
-        await eventually(lambda: segments_in(tmp_path) == [])
-    assert one_each(await rows_of(accounts)) == {"a"}
-
-
 async def test_old_remains_are_looked_up_before_they_are_settled(tmp_path: Path) -> None:
     clock = VirtualClock()
     accounts = FlakyAccounts(clock)
