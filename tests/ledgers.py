@@ -77,8 +77,9 @@ class FlakyAccounts(MemoryAccounts):
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Outcome]:
         self.asked.append([each.request_id for each in settlements])
+        was_down = self.is_down
         await asyncio.sleep(0)
-        if self.is_down:
+        if self.is_down or was_down:
             raise StoreLost("gone")
         for each in settlements:
             if each.request_id in self.poison:

@@ -83,7 +83,7 @@ class KeysConfig(Section):
 class LedgerConfig(Section):
     """The record of every request, its attempts and their cost."""
 
-    enabled: bool = Field(default=True, description="Without it, limits and budgets are kept and no requests recorded.")
+    enabled: bool = Field(default=True, description="Without it, only requests that a budget applies to are recorded.")
     keep_days: int = Field(default=90, ge=1, le=3650, description="Rows older than this are dropped,")
     keep_rows: int = Field(default=1_000_000, ge=1000, description="and the oldest of more than so many.")
     fsync_s: float = Field(

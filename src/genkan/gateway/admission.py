@@ -8,7 +8,7 @@ from genkan.errors import BudgetSpent, InvalidRequest, RateLimited, RequestError
 from genkan.gateway.chain import Chain
 from genkan.gateway.estimate import Estimator, Size, answers_to, most_answers_to, most_prompt_tokens, size_of
 from genkan.gateway.ledger import Ledger
-from genkan.gateway.policies import Policies, Policy
+from genkan.gateway.policies import Policies, Policy, fitted
 from genkan.gateway.rate_headers import duration, rate_headers
 from genkan.gateway.reservations import Reservations, TimeLeft
 from genkan.gateway.ticket import Header, Ticket, TicketObserver, draft_of
@@ -50,7 +50,10 @@ class Admissions:
         request_s: float,
         keeps_ledger: bool,
     ) -> None:
-        """``request_s`` is what a request may wait for Redis. Without a ledger, only limits and budgets are kept."""
+        """``request_s`` is what a request may wait for Redis.
+
+        Without a ledger, no requests are recorded but those that a budget applies to.
+        """
         self._policies = policies
         self._reservations = reservations
         self._ledger = ledger
@@ -73,7 +76,9 @@ class Admissions:
         size = size_of(request)
         prompt_tokens = estimator.prompt_tokens(size)
         amounts, max_tokens = _amounts(request, chain, policy, estimator, size, prompt_tokens)
-        draft = draft_of(request, caller, chain.name, now_s) if self._keeps_ledger else b""
+        # Without a draft it can not be known for certain what was reserved, and budgets must know.
+        is_recorded = self._keeps_ledger or policy.has_budgets
+        draft = draft_of(request, caller, chain.name, now_s) if is_recorded else b""
         admission = Admission(caller.request_id, policy.plan, amounts, draft)
         left = TimeLeft(self._request_s)
         reservation = await self._reservations.take(admission, left)
@@ -128,7 +133,8 @@ def _amounts(
 ) -> tuple[Amounts, int | None]:
     """What to draw, and the bound to set on an answer whose client set none; None if there is no need for one."""
     asked = request.sampling
-    tokens = prompt_tokens + estimator.answer_tokens(asked.max_tokens, answers_to(request))
+    guess = prompt_tokens + estimator.answer_tokens(asked.max_tokens, answers_to(request))
+    tokens = fitted(guess, prompt_tokens, policy.plan)
     if not policy.has_budgets:
         return Amounts(1, tokens), None
     most_output = asked.max_tokens if asked.max_tokens is not None else chain.max_output_tokens
@@ -144,7 +150,7 @@ def _never_fits(line: Line, amounts: Amounts) -> RequestError:
     what = _WHAT[line.unit]
     error = InvalidRequest(
         f"This request takes about {amounts[line.unit]} {what}, and the limit of the {line.scope} is {at_once} at "
-        "once: it can never fit. Shorten the prompt or lower max_tokens.",
+        "once: it can never fit. Shorten the prompt.",
         param="max_tokens",
     )
     error.code, error.should_retry = "request_exceeds_limit", False

@@ -171,7 +171,7 @@ class Walk:
         recorder = self._recorder
         try:
             return await meter.enter(
-                recorder.request_id, recorder.amounts, left_s=left_s, redis_left=recorder.redis_left
+                recorder.request_id, recorder.amounts_within(meter.plan), left_s=left_s, redis_left=recorder.redis_left
             )
         except Limited as limited:
             self._limited_s.append(math.inf if limited.retry_after_s is None else limited.retry_after_s)
@@ -321,9 +321,10 @@ class Walk:
         return NoUpstream(self._request.model, retry_after_s=FORCED_EVERY_S)
 
     def _too_large(self) -> InvalidRequest:
+        tokens = self._recorder.amounts_within(()).tokens
         error = InvalidRequest(
-            f"This request takes about {self._recorder.amounts.tokens} tokens, more than the model's servers take at "
-            "once: it can never fit. Shorten the prompt or lower max_tokens.",
+            f"This request takes about {tokens} tokens, more than the model's servers take at once: it can never fit. "
+            "Shorten the prompt or lower max_tokens.",
             param="max_tokens",
         )
         error.code = "request_exceeds_limit"

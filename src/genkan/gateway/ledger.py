@@ -25,6 +25,8 @@ _TEND_EVERY_S = 5.0
 _RETRY_EVERY_S = 1.0
 _AT_ONCE = 100  # closed or renewed by one call
 
+_Duty = tuple[Callable[[], Awaitable[None]], str]  # and what it is called
+
 _log = logging.getLogger("genkan.gateway")
 
 
@@ -60,14 +62,15 @@ class Ledger:
 
     async def start(self) -> None:
         """Begin to send, to renew leases and to replay what others left. Waits for nothing."""
-        every_s: list[tuple[Callable[[], Awaitable[None]], str, float]] = [
-            (self._renew, "renewing", self._renew_every_s),
-            (self._settle_remains, "settling of what others left", self._tend_every_s),
-            (self._retry, "writing again", _RETRY_EVERY_S),
+        duties = [
+            self._outbox.run(),
+            _every(self._renew_every_s, (self._renew, "renewing")),
+            # First what dead workers knew, then what nobody does.
+            _every(self._tend_every_s, (self._replay, "replaying"), (self._close_lost, "closing of what is lost")),
+            _every(_RETRY_EVERY_S, (self._retry, "writing again")),
         ]
         if self._journal.fsync_s:
-            every_s.append((self._journal.sync, "syncing", self._journal.fsync_s))
-        duties = [self._outbox.run(), *(_every(seconds, duty, name) for duty, name, seconds in every_s)]
+            duties.append(_every(self._journal.fsync_s, (self._journal.sync, "syncing")))
         self._tasks = [asyncio.create_task(duty, name="ledger") for duty in duties]
 
     async def aclose(self, *, drain_s: float = 5.0) -> None:
@@ -145,13 +148,10 @@ class Ledger:
             self._outbox.answered(asked_s)
             self._observer.lost(n)
 
-    async def _settle_remains(self) -> None:
-        """First what dead workers knew, then what nobody does."""
+    async def _replay(self) -> None:
+        """Settle what dead workers knew."""
         self._journal.hand_over_left()
-        try:
-            await self._replayer.replay()
-        finally:
-            await self._close_lost()
+        await self._replayer.replay()
 
     async def _retry(self) -> None:
         self._journal.retry()
@@ -169,19 +169,20 @@ class _Opened:
         self.is_begun = False
 
 
-async def _every(seconds: float, duty: Callable[[], Awaitable[None]], name: str) -> None:
-    """Do it now, then every so many seconds, by a tenth more or less, so that workers do not do it all at once.
+async def _every(seconds: float, *duties: _Duty) -> None:
+    """Do them now, then every so many seconds, by a tenth more or less, so that workers do not do it all at once.
 
     What Redis is not well enough for is tried again within a second.
     """
     while True:
         pause_s = seconds * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
-        try:
-            await duty()
-        except StoreError:  # who talks to Redis says so, once
-            pause_s = min(pause_s, _RETRY_EVERY_S)
-        except OSError as error:
-            _log.warning("the ledger's %s failed: %s", name, error)
-        except Exception:  # noqa: BLE001 - a bug in one duty must not end the others
-            _log.exception("the ledger's %s failed", name)
+        for duty, name in duties:
+            try:
+                await duty()
+            except StoreError:  # who talks to Redis says so, once
+                pause_s = min(pause_s, _RETRY_EVERY_S)
+            except OSError as error:
+                _log.warning("the ledger's %s failed: %s", name, error)
+            except Exception:  # noqa: BLE001 - a bug in one duty must not end the others
+                _log.exception("the ledger's %s failed", name)
         await asyncio.sleep(pause_s)

@@ -107,6 +107,21 @@ class Policies:
         return plan + _budget_lines(budgets, f"t:{name}", scope, now_unix_s, warnings, before + len(plan))
 
 
+def most_tokens_at_once(plan: Plan) -> int | None:
+    """The most that the limits on tokens let anyone take at once; None without such a limit."""
+    held = [line.burst if line.kind == "bucket" else line.limit for line in plan if line.unit is Unit.TOKENS]
+    return min(held, default=None)
+
+
+def fitted(guess: int, prompt_tokens: int, plan: Plan) -> int:
+    """``guess``, but no more than ``plan`` lets anyone take at once, unless the prompt alone is more.
+
+    How long an answer will be is only guessed, and a guess is no reason to say that a request can never fit.
+    """
+    most = most_tokens_at_once(plan)
+    return guess if most is None else max(min(guess, most), prompt_tokens)
+
+
 def lines(limits: LimitConfig, key: str, scope: str, *, is_own: bool = True, lease_s: float) -> Iterator[Line]:
     """The lines of ``limits``; ``key`` begins their keys."""
     if limits.requests is not None:

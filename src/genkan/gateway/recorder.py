@@ -6,7 +6,7 @@ from typing import Protocol
 from genkan.errors import UpstreamError
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.reservations import Reservation, TimeLeft
-from genkan.store.accounts import Amounts
+from genkan.store.accounts import Amounts, Plan
 from genkan.upstream.base import NO_CALL, Answer, Call
 
 
@@ -16,9 +16,8 @@ class Recorder(Protocol):
     @property
     def request_id(self) -> str: ...
 
-    @property
-    def amounts(self) -> Amounts:
-        """What an attempt may take, as far as that can be told."""
+    def amounts_within(self, plan: Plan) -> Amounts:
+        """What an attempt may take of ``plan``, as far as that can be told."""
 
     @property
     def redis_left(self) -> TimeLeft:
@@ -43,7 +42,10 @@ class Unrecorded:
     """Where no ledger is kept, nor any limit."""
 
     request_id = ""
-    amounts = Amounts()
+
+    def amounts_within(self, plan: Plan) -> Amounts:
+        return Amounts()
+
     redis_left = TimeLeft(math.inf)
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:

@@ -61,7 +61,7 @@ class Reservations:
         except StoreError as error:
             was_sent = isinstance(error, StoreTimeout) or (isinstance(error, StoreLost) and error.was_sent)
         except BaseException:
-            self._give_up(admission, was_admitted=True)  # it was sent, and nobody hears the answer
+            self._give_up(admission)  # it was sent, and nobody hears the answer
             raise
         else:
             return self._opened(Reservation(admission, decision, was_sent=True))
@@ -71,10 +71,10 @@ class Reservations:
             reservation = await self._without_redis(admission, was_sent=was_sent)
         except BaseException:
             if was_sent:
-                self._give_up(admission, was_admitted=False)
+                self._give_up(admission)
             raise
         if was_sent and reservation.decision.denied is not None:
-            self._give_up(admission, was_admitted=False)
+            self._give_up(admission)
         return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
@@ -86,14 +86,15 @@ class Reservations:
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
 
-    def _give_up(self, admission: Admission, *, was_admitted: bool) -> None:
-        """Have Redis give back what it took, if it took anything.
+    def _give_up(self, admission: Admission) -> None:
+        """Have Redis give back what it took, if it took anything: nobody heard whether it did.
 
-        With a draft Redis knows by itself. Without one ``was_admitted`` decides: where nobody knows, what may have been
-        taken stays so, until it runs out; to give back what was never taken would let others overshoot.
+        With a draft Redis knows by itself. Without one, leases and windows are given back by the request's id; of
+        buckets and budgets what may have been taken stays so: to give back what never was would let others overshoot.
         """
-        believed = was_admitted and not admission.draft
-        nothing = Settlement(admission.request_id, admission.plan, admission.amounts, Amounts(0), b"", believed)
+        nothing = Settlement(
+            admission.request_id, admission.plan, admission.amounts, Amounts(0), b"", was_admitted=False
+        )
         if admission.plan or admission.draft:
             self._ledger.settle(nothing)
 

@@ -3,14 +3,15 @@
 **What its client is billed**: the tokens of the attempt that answered, as its upstream counted them. If it did not,
 because the stream broke off or the client left, what was delivered counts: one token for each piece of the stream that
 said something, which is what servers with OpenAI's API send, and the estimated prompt; the row then says
-``estimated``. Nothing was delivered, nothing is billed. Attempts that did not answer are never the client's to pay;
-what their upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where
-the connection broke or took too long.
+``estimated``. Who leaves before the first word is billed the estimated prompt, which has been read by then. If no
+answer came for another reason nothing is billed. Attempts that did not answer are never the client's to pay; what their
+upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where the
+connection broke or took too long.
 """
 
 import asyncio
 import re
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -20,8 +21,9 @@ from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.estimate import Estimator, Size, answers_to
 from genkan.gateway.ledger import Ledger
+from genkan.gateway.policies import fitted
 from genkan.gateway.reservations import Reservation, Reservations, TimeLeft
-from genkan.store.accounts import Amounts, Settlement
+from genkan.store.accounts import Amounts, Plan, Settlement
 from genkan.upstream.base import Answer, Call
 from genkan.wire.caller import Caller
 from genkan.wire.chat import GenerationRequest
@@ -120,9 +122,8 @@ class Ticket:
     def request_id(self) -> str:
         return self._caller.request_id
 
-    @property
-    def amounts(self) -> Amounts:
-        return self._reservation.admission.amounts
+    def amounts_within(self, plan: Plan) -> Amounts:
+        return Amounts(1, fitted(self._reservation.admission.amounts.tokens, self._prompt_tokens, plan))
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
         self._deployments.append(deployment)
@@ -212,33 +213,42 @@ class Ticket:
             if "state" not in begun:  # nobody tells of it any more
                 self._leave(attempt, None, state)
                 begun |= {"state": state, "usage": None, "estimated": False, "cost_nano_usd": None, "seconds": 0.0}
-        answering = self._answering
-        usage = None if answering is None else self._usages[answering - 1]
-        cost = 0 if usage is None else self.cost_nano_usd
+        bill = self._bill_for(state)
         if self._answer is not None:
-            self._answer.cost_nano_usd = cost
-        # The client gets the end of its answer first.
-        asyncio.get_running_loop().call_soon(self._write, state, usage, cost)
+            self._answer.cost_nano_usd = bill.cost_nano_usd
+        # In the journal before the client has the end of its answer; what is only counted comes after it.
+        self._write(state, bill)
+        if bill.usage is not None:
+            asyncio.get_running_loop().call_soon(self._count, bill, bill.usage)
 
-    def _write(self, state: str, usage: Usage | None, cost: int | None) -> None:
-        """Into the metrics, the journal and the ledger."""
-        if usage is not None and self._answering is not None:
-            self._bill(usage, self._answering, cost)
-        reserved = self._reservation.admission.amounts
-        actual = Amounts(reserved.requests, self._rated(usage, state), usage.total if usage else 0, cost or 0)
-        row = self._row(state, usage, cost) if self._reservation.admission.draft else b""
-        plan = self._reservation.admission.plan
+    def _bill_for(self, state: str) -> "_Bill":
+        attempt = self._answering
+        if attempt is not None and (usage := self._usages[attempt - 1]) is not None:
+            deployment = self._deployments[attempt - 1]
+            saved = deployment.price.saved_nano_usd(usage) if deployment.price is not None else 0
+            is_estimated = bool(self._attempts[attempt - 1]["estimated"])
+            return _Bill(deployment, usage, is_estimated, self._attempts[attempt - 1]["cost_nano_usd"], saved)
+        if state == "client_gone" and self._deployments:
+            usage = Usage(self._prompt_tokens, 0)
+            return _Bill(self._deployments[-1], usage, True, self._cost_of(len(self._deployments), usage, None), 0)
+        return _Bill(None, None, False, 0, 0)
+
+    def _write(self, state: str, bill: "_Bill") -> None:
+        """Into the journal and the ledger."""
+        reserved, plan = self._reservation.admission.amounts, self._reservation.admission.plan
+        tokens = bill.usage.total if bill.usage is not None else 0
+        actual = Amounts(reserved.requests, tokens, tokens, bill.cost_nano_usd or 0)
+        row = self._row(state, bill) if self._reservation.admission.draft else b""
         if row or plan:
             self._reservations.settle(
                 self._reservation,
                 Settlement(self._caller.request_id, plan, reserved, actual, row, self._reservation.was_admitted),
             )
 
-    def _bill(self, usage: Usage, answering: int, cost: int | None) -> None:
-        deployment = self._deployments[answering - 1]
-        saved = deployment.price.saved_nano_usd(usage) if deployment.price is not None else 0
-        self._observer.billed(deployment.name, usage, cost, saved)
-        if not self._attempts[answering - 1]["estimated"]:
+    def _count(self, bill: "_Bill", usage: Usage) -> None:
+        assert bill.deployment is not None  # whoever used something used it there
+        self._observer.billed(bill.deployment.name, usage, bill.cost_nano_usd, bill.saved_nano_usd)
+        if not bill.is_estimated:
             self._estimator.learn(self._size, usage.prompt, usage.completion, answers_to(self._request))
 
     def _rated(self, usage: Usage | None, state: str) -> int:
@@ -247,9 +257,7 @@ class Ticket:
             return usage.total
         return self._prompt_tokens if state == "client_gone" and self._attempts else 0
 
-    def _row(self, state: str, usage: Usage | None, cost: int | None) -> bytes:
-        answering = self._answering
-        price = None if answering is None else self._deployments[answering - 1].price
+    def _row(self, state: str, bill: "_Bill") -> bytes:
         return orjson.dumps(
             {
                 "id": self._caller.request_id,
@@ -259,14 +267,24 @@ class Ticket:
                 "route": self._chain.name,
                 "stream": self._request.stream,
                 "state": state,
-                "usage": usage,
-                "estimated": answering is not None and self._attempts[answering - 1].get("estimated", False),
-                "cost_nano_usd": cost,
-                "saved_nano_usd": price.saved_nano_usd(usage) if price is not None and usage is not None else 0,
-                "answered": answering,
+                "usage": bill.usage,
+                "estimated": bill.is_estimated,
+                "cost_nano_usd": bill.cost_nano_usd,
+                "saved_nano_usd": bill.saved_nano_usd,
+                "answered": self._answering,
                 "attempts": self._attempts,
             }
         )
+
+
+class _Bill(NamedTuple):
+    """What a client is billed."""
+
+    deployment: Deployment | None
+    usage: Usage | None
+    is_estimated: bool
+    cost_nano_usd: int | None
+    saved_nano_usd: int
 
 
 def draft_of(request: GenerationRequest, caller: Caller, route: str, now_unix_s: float) -> bytes:

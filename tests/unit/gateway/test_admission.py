@@ -12,6 +12,9 @@ from unsteady_accounts import UnsteadyAccounts
 from genkan.config import Config
 from genkan.errors import AccountsUnavailable, BudgetSpent, InvalidRequest, ModelNotFound, RateLimited
 from genkan.gateway.api_key import ApiKey
+from genkan.gateway.estimate import Estimator, Size
+from genkan.gateway.policies import fitted
+from genkan.store.accounts import Line, Unit
 from genkan.upstream.base import Answer
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
@@ -279,3 +282,13 @@ async def test_without_redis_a_budget_lets_nobody_in() -> None:
             await rig.ask()
         await rig.ask(tenant="without-budget")
         assert len(rig.upstream.calls) == 1
+
+
+async def test_long_answers_to_some_never_lock_a_route_for_others() -> None:
+    estimator = Estimator()
+    plan = (Line("t:a:tokens:bucket", "bucket", Unit.TOKENS, 6000, 60.0, 6000),)
+    for _ in range(1000):
+        estimator.learn(Size(100, 0, 1, 0, 0), 30, 50_000, 1)
+    assert estimator.answer_tokens(None, 1) > 6000
+    assert fitted(30 + estimator.answer_tokens(None, 1), 30, plan) == 6000
+    assert fitted(7000 + 10, 7000, plan) == 7000  # but the prompt alone can never fit

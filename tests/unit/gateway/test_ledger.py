@@ -410,6 +410,23 @@ async def test_a_full_disk_stops_nothing(
     assert one_each(await rows_of(accounts)) == {"a"}
 
 
+async def test_a_ledger_ends_in_time_whatever_it_is_doing_when_redis_goes_away(
+    accounts: FlakyAccounts, tmp_path: Path
+) -> None:
+    left = Journal(tmp_path)
+    left.settled(settlement("left"), 1.0)
+    left.close()
+    for turns in range(30):
+        worker, accounts.is_down = Worker(accounts, tmp_path), True
+        await worker.ledger.start()
+        worker.ledger.settle(settlement(f"r{turns}"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5.0):
+            await worker.ledger.aclose(drain_s=0.0)
+    assert len(segments_in(tmp_path)) == 31
+
+
 class Failing(FlakyAccounts):
     """With a bug where leases are closed."""
 

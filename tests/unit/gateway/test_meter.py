@@ -215,7 +215,7 @@ async def test_when_nobody_else_is_there_the_client_is_told_when_to_come_back() 
 
 
 async def test_what_its_upstream_can_never_take_is_the_requests_fault() -> None:
-    async with Rig(tokens={"limit": 5}) as rig:
+    async with Rig(tokens={"limit": 2}) as rig:
         with pytest.raises(InvalidRequest) as caught:
             await rig.ask("first")
         assert (caught.value.status, caught.value.code) == (400, "request_exceeds_limit")

