@@ -325,7 +325,7 @@ class ServedBy:
         follower = AnswerStream(choices=1, show_usage=show_usage)
         async for payloads in batches:
             batch = follower.take(payloads)
-            answer.usage, answer.pieces = follower.usage, follower.pieces
+            answer.usage, answer.pieces, answer.text_bytes = follower.usage, follower.pieces, follower.text_bytes
             if batch:
                 yield batch
 

@@ -1,12 +1,15 @@
 """The README's blocks run, against a real server, and what it names exists."""
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from e2e.live_server import ROOT, LiveServer
+from e2e.live_server import ROOT, LiveServer, running_server
+from e2e.test_embedded_redis import without_engine
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PRINTED_ADDRESS = "http://127.0.0.1:3000"
@@ -16,18 +19,33 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def run(command: list[str], environ: Mapping[str, str] = os.environ) -> str:
+    its_own = {**os.environ, **environ}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=its_own)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_shell_block_streams_an_answer(server: LiveServer) -> None:
-    [block] = blocks("sh")
+    block = blocks("sh")[0]
     assert PRINTED_ADDRESS in block
     output = run(["bash", "-c", block.replace(PRINTED_ADDRESS, server.base_url)])
     assert '" Paris"' in output
     assert output.endswith("data: [DONE]\n\n")
+
+
+def test_the_block_about_keys_shows_models_and_limits(tmp_path: Path) -> None:
+    block = blocks("sh")[1]
+    assert block.count(PRINTED_ADDRESS) == 2
+    environ = {"GENKAN_CONFIG": str(without_engine(tmp_path))}
+    with running_server(env=environ) as server:
+        block = block.replace(PRINTED_ADDRESS, server.base_url).replace(".venv/bin", str(Path(sys.executable).parent))
+        # What was just created is known to the worker half a second later.
+        patient = block.replace("curl -s", "curl -s --retry 20 --retry-delay 1 --retry-all-errors --fail")
+        output = run(["bash", "-c", patient], {**environ, "GENKAN__REDIS__DATA_DIR": str(server.folder / "data")})
+    assert '"object":"list"' in output
+    assert '"groups":' in output
+    assert "acme" in output
 
 
 @pytest.mark.parametrize(("index", "printed"), [(0, r"^The capital of France is Paris\.\n$"), (1, r"^\S.* \d+\n$")])
@@ -44,13 +62,24 @@ def test_the_block_for_your_own_program_prints_frames() -> None:
     assert output == "\n\n".join([*tokens, "1\n"])
 
 
+def test_the_limiter_block_lets_in() -> None:
+    remaining, reset_s, rejected = run([sys.executable, "-c", blocks("python")[3]]).split()
+    assert int(remaining) == 99
+    assert 0 < float(reset_s) <= 60
+    assert float(rejected) == 0
+
+
 def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
     from genkan.config import load
 
-    [block] = blocks("yaml")
+    chains, limits = blocks("yaml")
     path = tmp_path / "shown.yaml"
-    path.write_text(block, encoding="utf-8")
+    path.write_text(chains, encoding="utf-8")
     assert [route.alias for route in load(path, {}).routes] == ["default"]
+
+    (tmp_path / "prices.yaml").write_text((ROOT / "configs" / "prices.yaml").read_text())
+    path.write_text(chains.replace("deepseek-v3.2", "gpt-4.1") + limits, encoding="utf-8")
+    assert [tenant.name for tenant in load(path, {}).tenants] == ["acme"]
 
 
 def test_every_make_target_it_names_exists() -> None:
@@ -63,10 +92,12 @@ def test_every_setting_it_names_exists_and_none_is_missing() -> None:
     from genkan.config import Config
 
     schema = Config.model_json_schema()
-    settings = {name for section in (schema, *schema["$defs"].values()) for name in section.get("properties", {})}
+    sections = [one for section in (schema, *schema["$defs"].values()) for one in (section, *section.get("anyOf", ()))]
+    settings = {name for section in sections for name in section.get("properties", {})}
     table = README.split("| section | settings |")[1].split("\n\n")[0]
     named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", table))
-    assert named - {"engine", "openai"} == settings - {"engine"}
+    choices = {"engine", "openai", "embedded", "memory", "auto", "always"}
+    assert named - choices == settings - {"engine"}
 
 
 def test_every_file_in_its_tree_exists() -> None:

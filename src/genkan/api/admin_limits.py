@@ -103,12 +103,12 @@ def _limit(line: Line, state: LineState) -> dict[str, Any]:
 
 
 def _budget(line: Line, state: LineState) -> dict[str, Any]:
-    """Spent is with what requests that are under way have reserved."""
+    """Spent is with what requests that are under way have reserved, and may be more than the limit."""
     _, per, period = line.key.rsplit(":", 2)  # a budget's key names its period
-    spent = line.limit - state.remaining
+    spent, remaining = line.limit - state.remaining, max(0, state.remaining)
     shown: dict[str, Any] = {"key": line.key, "unit": _UNITS[line.unit], "per": per, "period": period}
-    shown |= {"limit": line.limit, "spent": spent, "remaining": state.remaining}
+    shown |= {"limit": line.limit, "spent": spent, "remaining": remaining}
     if line.unit is Unit.BUDGET_NANO_USD:
-        money = {"limit_usd": line.limit, "spent_usd": spent, "remaining_usd": state.remaining}
+        money = {"limit_usd": line.limit, "spent_usd": spent, "remaining_usd": remaining}
         shown |= {name: usd_number(nano_usd) for name, nano_usd in money.items()}
     return shown

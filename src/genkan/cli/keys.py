@@ -199,7 +199,12 @@ def _row(key: ApiKey, now_s: float) -> tuple[str, ...]:
 
 
 def _date(unix_s: float | None) -> str:
-    return "never" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if unix_s is None:
+        return "never"
+    try:
+        return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # of a record from elsewhere; one must not hide all the others
+        return "after 9999"
 
 
 def _json(content: object) -> str:

@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from genkan.cli.ledger_access import DAY, is_between, with_ledger
+from genkan.cli.ledger_access import DAY, Cursor, is_between, with_ledger
 from genkan.cli.reconcile import reconcile
 from genkan.gateway.ledger_export import Form, LedgerExport
 from genkan.gateway.ledger_pages import ledger_pages
@@ -22,7 +22,7 @@ def ledger() -> None:
 
 
 @ledger.command()
-@click.option("--after", default="", metavar="CURSOR", help="Only rows after it; from the beginning if not given.")
+@click.option("--after", type=Cursor(), default="", metavar="CURSOR", help="Only rows after it; from the beginning if not given.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
 @click.option("--format", "form", type=click.Choice(_FORMS), default="jsonl", show_default=True)
 @click.option("--attempts", is_flag=True, help="A line for each attempt at an upstream, not for each request.")

@@ -1,9 +1,10 @@
 """The configured ledger, for a command: it is read from Redis, whether or not a server runs."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -18,7 +19,19 @@ from genkan.store.resp import RespClient
 
 Result = TypeVar("Result")
 DAY = click.DateTime(["%Y-%m-%d"])  # gives a datetime
+_CURSOR = re.compile(r"(?:[0-9]{1,19}-[0-9]{1,19})?")
 _PATIENCE_S = 10.0  # nobody waits behind a command
+
+
+class Cursor(click.ParamType[str]):
+    """A place in the ledger, as an export tells it; empty: before its first row."""
+
+    name = "cursor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if _CURSOR.fullmatch(str(value)) is None:
+            self.fail("must be a cursor, as an export before wrote to stderr", param, ctx)
+        return str(value)
 
 
 class Unreadable(click.ClickException):

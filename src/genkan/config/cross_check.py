@@ -57,8 +57,23 @@ def _check_limits(config: Config, models: frozenset[str]) -> None:
     for index, tenant in enumerate(config.tenants):
         for place, name in enumerate(tenant.models or ()):
             _known(f"tenants[{index}].models[{place}]", name, models | aliases)
-    if config.redis.url == "memory" and config.redis.url_env is None and config.server.workers > 1:
+    if config.redis.url_env is None:
+        _check_redis(config)
+
+
+def _check_redis(config: Config) -> None:
+    if config.redis.url == "memory" and config.server.workers > 1:
         raise ConfigError("redis.url", f"'memory' is for one worker; server.workers is {config.server.workers}")
+    if config.redis.url in ("memory", "embedded") and config.redis.sentinels:
+        raise ConfigError("redis.sentinels", f"go with redis:// or rediss://; redis.url is '{config.redis.url}'")
+
+
+def check_prices(config: Config) -> None:
+    """Raises ConfigError for a price at an upstream that is not defined: it would count for nothing."""
+    upstreams = frozenset(upstream.name for upstream in config.upstreams)
+    for index, price in enumerate(config.prices.models):
+        if price.upstream is not None:
+            _known(f"prices.models[{index}].upstream", price.upstream, upstreams)
 
 
 def _unique(named: list[tuple[str, str]], taken: frozenset[str] = frozenset()) -> frozenset[str]:

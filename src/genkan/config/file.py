@@ -41,13 +41,16 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         if not variable.startswith(OVERRIDE_PREFIX):
             raise ConfigError(variable, f"an override begins with {OVERRIDE_PREFIX}")
         _override(settings, variable, environ[variable])
-    if isinstance(settings.get("prices"), str):
+    has_list = isinstance(settings.get("prices"), str)
+    if has_list:
         settings["prices"] = _read(path.parent / settings["prices"], PricesConfig)
     try:
         config = Config.model_validate(settings)
     except ValidationError as error:
         raise _explained(error) from None
     cross_check(config)
+    if not has_list:  # a list in a file of its own may be for several configurations
+        check_prices(config)
     return config
 
 

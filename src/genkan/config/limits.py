@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer, ValidationInfo, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -77,6 +77,22 @@ class BudgetConfig(Section):
         return tokens
 
 
+def _each_once(budgets: list[BudgetConfig]) -> list[BudgetConfig]:
+    """Two of the same period and unit would be one account that every request is charged to twice."""
+    seen = set()
+    for budget in budgets:
+        for unit in ("usd", "tokens"):
+            if getattr(budget, unit) is None:
+                continue
+            if (budget.per, unit) in seen:
+                raise ValueError(f"more than one budget per {budget.per} in {unit}")
+            seen.add((budget.per, unit))
+    return budgets
+
+
+Budgets = Annotated[list[BudgetConfig], Field(max_length=8), AfterValidator(_each_once)]
+
+
 class LimitsConfig(Section):
     """Limits for everybody. A tenant or a key may have its own in place of ``tenant`` and ``key``."""
 
@@ -92,7 +108,7 @@ class TenantConfig(Section):
 
     name: Name
     limits: LimitConfig | None = Field(default=None, description="In place of `limits.tenant`.")
-    budgets: list[BudgetConfig] = Field(default=[], max_length=8)
+    budgets: Budgets = Field(default=[], description="At most one for each period and unit.")
     models: list[Name] | None = Field(
         default=None, description="Models and routes its keys may name; all if not given."
     )

@@ -10,7 +10,7 @@ from genkan.clock import Clock
 from genkan.errors import InvalidRequest, StoreRefused, UnknownPath
 from genkan.gateway.api_key import ApiKey
 from genkan.gateway.key_format import HINT_CHARS, digest, fingerprint, mint
-from genkan.gateway.key_records import NewKey, ended_s, read_record, write_record
+from genkan.gateway.key_records import MOST_AHEAD_S, NewKey, ended_s, read_record, write_record
 from genkan.store.keys import Edit, KeyStore
 
 KEEP_S = 90 * 86_400.0  # how long the record of a key that ended is kept
@@ -43,7 +43,7 @@ class KeyIssuer:
         self._clock = clock
 
     async def create(self, wanted: NewKey) -> Issued:
-        """A new key. Raises InvalidRequest where ``wanted`` ends twice, or before it begins."""
+        """A new key. Raises InvalidRequest where ``wanted`` ends twice, before it begins, or in more than 100 years."""
         now_s = self._clock.unix()
         issued = self._mint(
             ApiKey(
@@ -137,8 +137,10 @@ def _expiry(wanted: NewKey, now_s: float) -> float | None:
         if wanted.expires_at is not None:
             raise InvalidRequest("A key has either 'expires_in_s' or 'expires_at'.", param="expires_at")
         return now_s + wanted.expires_in_s
-    if wanted.expires_at is not None and wanted.expires_at <= now_s:
-        raise InvalidRequest("'expires_at' must be in the future, in seconds since 1970.", param="expires_at")
+    if wanted.expires_at is not None and not now_s < wanted.expires_at <= now_s + MOST_AHEAD_S:
+        raise InvalidRequest(
+            "'expires_at' must be in the future, at most 100 years ahead, in seconds since 1970.", param="expires_at"
+        )
     return wanted.expires_at
 
 

@@ -8,9 +8,10 @@ from pydantic import Field, ValidationError
 
 from genkan.config import BudgetConfig, LimitConfig
 from genkan.config.base import Name, Section
+from genkan.config.limits import Budgets
 from genkan.gateway.api_key import ApiKey, Role
 
-_MAX_AHEAD_S = 100 * 365 * 86_400.0
+MOST_AHEAD_S = 100 * 365 * 86_400.0  # beyond it, seconds since 1970 are milliseconds by mistake
 
 
 class NewKey(Section):
@@ -19,11 +20,11 @@ class NewKey(Section):
     tenant: Name
     name: str = Field(default="", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="For people.")
     role: Role = "user"
-    expires_in_s: float | None = Field(default=None, gt=0, le=_MAX_AHEAD_S, allow_inf_nan=False)
+    expires_in_s: float | None = Field(default=None, gt=0, le=MOST_AHEAD_S, allow_inf_nan=False)
     expires_at: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Seconds since 1970.")
     models: list[Name] | None = Field(default=None, max_length=256)
     limits: LimitConfig | None = None
-    budgets: list[BudgetConfig] = Field(default=[], max_length=8)
+    budgets: Budgets = []
 
 
 class _Record(Section):

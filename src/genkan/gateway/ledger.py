@@ -82,7 +82,8 @@ class Ledger:
             self._outbox.close()
             self._replayer.close()
         except (TimeoutError, StoreError):
-            _log.warning("%d settlements are left to the journal in %s", len(self._outbox), self._journal.folder)
+            if len(self._outbox):
+                _log.warning("%d settlements are left to the journal in %s", len(self._outbox), self._journal.folder)
         finally:
             for task in self._tasks:
                 task.cancel()

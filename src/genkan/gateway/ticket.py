@@ -2,8 +2,8 @@
 
 **What its client is billed**: the tokens of the attempt that answered, as its upstream counted them. If it did not,
 because the stream broke off or the client left, what was delivered counts: one token for each piece of the stream that
-said something, which is what servers with OpenAI's API send, and the estimated prompt; the row then says
-``estimated``. Who leaves before the first word is billed the estimated prompt, which has been read by then. If no
+said something, which is what servers with OpenAI's API send, or for every four bytes of text where that is more, but no
+more than the request allowed, and the estimated prompt; the row then says ``estimated``. Who leaves before the first word is billed the estimated prompt, which has been read by then. If no
 answer came for another reason nothing is billed. Attempts that did not answer are never the client's to pay; what their
 upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where the
 connection broke or took too long.
@@ -25,13 +25,14 @@ from genkan.gateway.policies import fitted
 from genkan.gateway.reservations import Reservation, Reservations, TimeLeft
 from genkan.store.accounts import Amounts, Plan, Settlement
 from genkan.upstream.base import Answer, Call
+from genkan.wire.answers import text_bytes_of
 from genkan.wire.caller import Caller
 from genkan.wire.chat import GenerationRequest
 from genkan.wire.usage import Usage
 
 Header = tuple[bytes, bytes]
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{').search  # in many streams every chunk has one that is null
-_BYTES_PER_TOKEN = 4  # of a whole answer that came without usage
+_BYTES_PER_TOKEN = 4  # of the text of an answer that came without usage
 
 
 class TicketObserver(Protocol):
@@ -132,12 +133,12 @@ class Ticket:
         self._attempts.append({"n": attempt, "deployment": deployment.name})
         if self._reservation.admission.draft:
             self._ledger.attempt_begun(self._caller.request_id, attempt, deployment.name)
-        return Call(f"{self._caller.request_id}.{attempt}", self._caller.tenant, self.max_tokens)
+        return Call(f"{self._caller.request_id}.{attempt}", self._caller.tenant, self._bound_at(deployment))
 
     def attempt_ended(
         self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
     ) -> None:
-        usage, estimated = self._usage_of(answer)
+        usage, estimated = self._usage_of(attempt, answer)
         cost = self._cost_of(attempt, usage, error)
         self._usages[attempt - 1] = usage
         self._attempts[attempt - 1] |= {
@@ -183,14 +184,25 @@ class Ticket:
             self._raw_usage, self._usage = answer.usage, Usage.read(answer.usage)
         return self._usage
 
-    def _usage_of(self, answer: Answer | None) -> tuple[Usage | None, bool]:
+    def _bound_at(self, deployment: Deployment) -> int | None:
+        """What we set; a chain's other models may allow longer answers than this one can give."""
+        return None if self.max_tokens is None else min(self.max_tokens, deployment.max_output_tokens)
+
+    def _usage_of(self, attempt: int, answer: Answer | None) -> tuple[Usage | None, bool]:
         if answer is None:
             return None, False
         if (usage := self._read(answer)) is not None:
             return usage, False
         if answer.body is not None:
-            return Usage(self._prompt_tokens, max(1, len(answer.body) // _BYTES_PER_TOKEN)), True
-        return (Usage(self._prompt_tokens, answer.pieces), True) if answer.pieces else (None, False)
+            tokens = max(1, text_bytes_of(answer.body) // _BYTES_PER_TOKEN)
+        elif answer.pieces:
+            tokens = max(answer.pieces, answer.text_bytes // _BYTES_PER_TOKEN)
+        else:
+            return None, False
+        most = self._request.sampling.max_tokens or self._bound_at(self._deployments[attempt - 1])
+        if most is not None:
+            tokens = min(tokens, answers_to(self._request) * most)
+        return Usage(self._prompt_tokens, tokens), True
 
     def _cost_of(self, attempt: int, usage: Usage | None, error: UpstreamError | None) -> int | None:
         price = self._deployments[attempt - 1].price
@@ -316,4 +328,7 @@ def _with_cost(payload: bytes, cost_nano_usd: int | None) -> bytes:
     chunk = orjson.loads(payload)
     if type(usage := chunk.get("usage")) is dict:
         usage["cost_usd"] = None if cost_nano_usd is None else cost_nano_usd / 10**9
-    return orjson.dumps(chunk)
+    try:
+        return orjson.dumps(chunk)
+    except TypeError:  # nested deeper than can be written
+        return payload

@@ -106,6 +106,9 @@ class Underway:
             is_slow = isinstance(error, TimedOut) and error.phase == "total"
             self.failed(error, Verdict("error") if is_slow else verdict(error))
             raise
+        except Exception as error:  # a bug of ours; who only leaves closes this generator
+            self.abandoned(error)
+            raise
         self.succeeded()
 
     async def _closed(self) -> None:

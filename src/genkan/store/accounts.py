@@ -63,7 +63,7 @@ Plan = tuple[Line, ...]
 class LineState(NamedTuple):
     """A line after ``admit`` or in ``read``."""
 
-    remaining: int  # what could be taken now
+    remaining: int  # what could be taken now; in `read` less than 0 of a budget that is overspent
     retry_s: float  # until what was asked fits; 0 when it does, inf when it never will
     reset_s: float  # until it is as if never used; of a budget 0
 

@@ -100,7 +100,7 @@ class MemoryAccounts(Accounts):
 
     async def read(self, plan: Plan) -> list[LineState]:
         now_us = self._now_us()
-        return [(self._known(line, now_us) or memory_line(line, self._share)).state(now_us, 0) for line in plan]
+        return [(self._known(line, now_us) or memory_line(line, self._share)).read(now_us) for line in plan]
 
     async def rows(self, after: str = "", *, at_most: int = 1000) -> list[tuple[str, bytes]]:
         """Raises StoreRefused if ``after`` is no cursor."""

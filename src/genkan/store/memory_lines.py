@@ -40,6 +40,10 @@ class MemoryLine(ABC):
     def state(self, now_us: int, cost: int) -> LineState:
         """How it stands for somebody who asks for ``cost``."""
 
+    def read(self, now_us: int) -> LineState:
+        """How it stands."""
+        return self.state(now_us, 0)
+
     @abstractmethod
     def is_idle(self, now_us: int) -> bool:
         """Whether it is as if never used, so that nothing is lost with it."""
@@ -184,6 +188,10 @@ class BudgetLine(MemoryLine):
     def state(self, now_us: int, cost: int) -> LineState:
         left = self._left(now_us)
         return _state(max(0, left), 0 if left >= cost else None, 0)
+
+    def read(self, now_us: int) -> LineState:
+        """Less than 0 remains where more was spent than allowed."""
+        return self.state(now_us, 0)._replace(remaining=self._left(now_us))
 
     def is_idle(self, now_us: int) -> bool:
         return self._spent == 0 or self._until_us <= now_us

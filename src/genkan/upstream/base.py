@@ -15,12 +15,23 @@ class Answer:
     answer calls ``aclose``, always: it also cancels what is still being generated.
 
     ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
-    passed, ``pieces`` how many pieces of a stream have passed that say something, and ``filtered`` says that a content
-    filter ended it as soon as it began. ``cost_nano_usd`` is what it cost its client, once it has passed and if that is
+    passed, ``pieces`` how many pieces of a stream have passed that say something, ``text_bytes`` how much that was, and
+    ``filtered`` says that a content filter ended it as soon as it began. ``cost_nano_usd`` is what it cost its client, once it has passed and if that is
     known. Those who pass an answer on fill them.
     """
 
-    __slots__ = ("_closers", "batches", "body", "cost_nano_usd", "fields", "filtered", "headers", "pieces", "usage")
+    __slots__ = (
+        "_closers",
+        "batches",
+        "body",
+        "cost_nano_usd",
+        "fields",
+        "filtered",
+        "headers",
+        "pieces",
+        "text_bytes",
+        "usage",
+    )
 
     def __init__(self, *, body: bytes | None = None, batches: AsyncGenerator[list[bytes], None] | None = None) -> None:
         self.body = body
@@ -29,6 +40,7 @@ class Answer:
         self.fields: dict[str, object] = {}
         self.usage: dict[str, Any] | None = None
         self.pieces = 0
+        self.text_bytes = 0
         self.cost_nano_usd: int | None = None
         self.filtered = False
         self._closers: list[Callable[[], Awaitable[None]]] = []

@@ -21,7 +21,7 @@ from genkan.upstream.base import NO_CALL, Answer, Call
 from genkan.upstream.bulkhead import Bulkhead, Full
 from genkan.upstream.http_client import ConnectTimeout, Dial, HttpClient, HttpError, NotConnected, Response
 from genkan.upstream.phase_timer import PhaseTimer
-from genkan.wire.answers import MAX_HELD_BYTES, ErrorInAnswer, MalformedAnswer, WholeAnswer
+from genkan.wire.answers import MAX_HELD_BYTES, AnswerStream, ErrorInAnswer, MalformedAnswer, WholeAnswer
 from genkan.wire.chat import GenerationRequest
 from genkan.wire.sse import EventTooLarge
 
@@ -196,7 +196,7 @@ class HttpUpstream(ABC):
             held_bytes += sum(map(len, batch))
         answer = Answer()
         answer.batches = self._batches(answer, held, events, holding)
-        answer.usage, answer.pieces = events.follower.usage, events.follower.pieces
+        _follow(answer, events.follower)
         answer.filtered = events.follower.filtered and events.follower.complete
         return answer
 
@@ -214,10 +214,14 @@ class HttpUpstream(ABC):
                 if events.follower.complete:
                     return  # all of the answer was there; the response is cut off for want of its end
                 raise
-            answer.usage, answer.pieces = events.follower.usage, events.follower.pieces
+            _follow(answer, events.follower)
             if batch:
                 yield batch
         holding.complete = True
+
+
+def _follow(answer: Answer, follower: AnswerStream) -> None:
+    answer.usage, answer.pieces, answer.text_bytes = follower.usage, follower.pieces, follower.text_bytes
 
 
 class _Named:

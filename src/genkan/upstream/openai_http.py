@@ -51,7 +51,8 @@ class OpenAiUpstream(HttpUpstream):
         if request.stream and self._config.stream_usage:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_tokens is not None:
-            body["max_tokens"] = call.max_tokens
+            # Models that reason know only the newer name; who says that it is null knows that it does.
+            body["max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"] = call.max_tokens
         return orjson.dumps(body)
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:

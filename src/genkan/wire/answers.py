@@ -3,7 +3,7 @@
 Theory. A gateway that passes bytes through still has to know four things: whether what comes is an answer at all
 (servers send HTML pages, error objects and half a JSON with status 200), whether the client has been given any of it
 yet (until then another upstream may be asked), whether it came to its end (a stream that just stops looks complete
-to OpenAI's clients), and what it cost (usage). All four need each chunk's JSON once, and nothing needs it twice.
+to OpenAI's clients), and what it cost (usage, or how much text it was where the upstream does not count). All four need each chunk's JSON once, and nothing needs it twice.
 
 * A stream is complete when every choice has had its ``finish_reason``, with ``[DONE]`` or without; ``[DONE]`` alone is
   not enough, but it makes do with the choices that had begun.
@@ -11,6 +11,7 @@ to OpenAI's clients), and what it cost (usage). All four need each chunk's JSON 
   The chunk that only says ``"role": "assistant"`` is sent by servers that then think for a minute, or die.
 * After a choice's end nothing more of its answer may come. Servers that send an end before the last pieces of text
   have lost the order, and the client its answer. Repeated ends are dropped.
+* The last usage counts, but one that is empty or says nothing that can be read does not make up for one that does.
 
 What is passed on is passed as it came, with fields nobody here knows. Cost: 1–2 µs a chunk, most of it parsing.
 Source: OpenAI's API reference, "Chat completion chunk" and "Completion".
@@ -21,9 +22,19 @@ from typing import Any
 import orjson
 
 from genkan.errors import GenkanError
+from genkan.wire.usage import Usage
 
 MAX_HELD_BYTES = 1 << 20
 _USAGE_NULL = b',"usage":null'
+#: Under what names an answer's text stands in its choices, and the objects and lists that hold it.
+_TEXTS = frozenset(
+    {
+        "message", "delta", "text", "content", "refusal", "thinking", "tool_calls", "function_call", "function", "custom",
+        "name", "arguments", "input", "audio", "transcript",
+    }
+)  # fmt: skip
+_REASONING = frozenset({"reasoning_content", "reasoning"})  # where both are, they are the same text twice
+_DEPTH = 8
 
 
 class MalformedAnswer(GenkanError):
@@ -51,6 +62,7 @@ class AnswerStream:
         "filtered",
         "pieces",
         "started",
+        "text_bytes",
         "usage",
     )
 
@@ -66,6 +78,7 @@ class AnswerStream:
         self._finished: set[int] = set()
         self.started = False
         self.pieces = 0  # that say something, as they came
+        self.text_bytes = 0  # of what they say: text, reasoning, tool calls
         self.failure: MalformedAnswer | ErrorInAnswer | None = None  # what is wrong after what was passed on
         self.filtered = False  # it ended by the upstream's content filter
         self.usage: dict[str, Any] | None = None
@@ -117,15 +130,21 @@ class AnswerStream:
         delta = choice.get("delta")
         if type(delta) is not dict:
             return False
-        if delta.get("content") or _says_something(choice):
+        content = delta.get("content")
+        if content and type(content) is str and len(delta) == 1:
             self.started = True
             self.pieces += 1
+            self.text_bytes += len(content) if content.isascii() else len(content.encode())
+        elif _says_something(choice):
+            self.started = True
+            self.pieces += 1
+            self.text_bytes += _text_bytes(delta)
         return True
 
     def _wanted(self, chunk: dict[str, Any]) -> bool:
         choices = chunk.get("choices")
         usage = chunk.get("usage")
-        if type(usage) is dict:
+        if type(usage) is dict and (self.usage is None or _counts(usage)):
             self.usage = usage
         if error := chunk.get("error"):
             raise ErrorInAnswer(error)
@@ -154,7 +173,9 @@ class AnswerStream:
             return not reason
         if reason == "error" or choice.get("error"):
             raise ErrorInAnswer(choice.get("error") or reason)
-        self.pieces += said
+        if said:
+            self.pieces += 1
+            self.text_bytes += _text_bytes(choice)
         if reason:
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"
@@ -209,6 +230,14 @@ class WholeAnswer:
         return chunks
 
 
+def text_bytes_of(body: bytes) -> int:
+    """How much text a whole answer has in its choices, in bytes of UTF-8; 0 for what is none. Cost: one JSON parse."""
+    try:
+        return _text_bytes(_object(body).get("choices"))
+    except MalformedAnswer:
+        return 0
+
+
 def _object(data: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
@@ -229,6 +258,29 @@ def _says_something(choice: dict[str, Any]) -> bool:
         if value and key != "role":
             return True
     return False
+
+
+def _text_bytes(value: Any, depth: int = _DEPTH) -> int:
+    if type(value) is str:
+        return len(value) if value.isascii() else len(value.encode())
+    if depth == 0:
+        return 0
+    if type(value) is list:
+        return sum(_text_bytes(each, depth - 1) for each in value)
+    if type(value) is not dict:
+        return 0
+    said = reasoned = 0
+    for key, each in value.items():
+        if each and key in _TEXTS:
+            said += _text_bytes(each, depth - 1)
+        elif each and key in _REASONING:
+            reasoned = max(reasoned, _text_bytes(each, depth - 1))
+    return said + reasoned
+
+
+def _counts(raw: dict[str, Any]) -> bool:
+    usage = Usage.read(raw)
+    return usage is not None and usage.total > 0
 
 
 def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ completion; providers name and nest them differently:
   ``cache_creation_input_tokens`` outside. OpenAI's Responses have the first two names, with
   ``input_tokens_details.cached_tokens`` inside.
 
-More cached tokens than the prompt has cannot be part of it: gateways that translate half of Anthropic's shape send
+Details are worth less than the counts that they detail: those that cannot be read are left out. More cached tokens
+than the prompt has cannot be part of it: gateways that translate half of Anthropic's shape send
 that, and there they come on top. Source: the providers' API references, November 2026.
 """
 
@@ -43,7 +44,7 @@ class Usage:
     def read(cls, raw: object) -> "Usage | None":
         """What an upstream's ``usage`` says. None if it says nothing, not enough, or something that is no count.
 
-        A count is a whole number from 0 to 10^9: no text, no fraction, no truth value. About 2 µs.
+        A count is a whole number from 0 to 10^9, as ``5`` or ``5.0``: no text, no fraction, no truth value. About 2 µs.
         """
         if not isinstance(raw, dict):
             return None
@@ -67,15 +68,15 @@ def _read(raw: Mapping[str, Any]) -> Usage:
         return _read_native(raw)
     details = _section(raw, "prompt_tokens_details")
     cached = max(
-        _count(details, "cached_tokens"),
-        _count(raw, "prompt_cache_hit_tokens"),
-        _count(raw, "cache_read_input_tokens"),
-        _count(raw, "cached_tokens"),
+        _detail(details, "cached_tokens"),
+        _detail(raw, "prompt_cache_hit_tokens"),
+        _detail(raw, "cache_read_input_tokens"),
+        _detail(raw, "cached_tokens"),
     )
     cache_write = max(
-        _count(details, "cache_write_tokens"),
-        _count(details, "cache_creation_tokens"),
-        _count(raw, "cache_creation_input_tokens"),
+        _detail(details, "cache_write_tokens"),
+        _detail(details, "cache_creation_tokens"),
+        _detail(raw, "cache_creation_input_tokens"),
     )
     prompt, completion, total = (_count(raw, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     if raw.get("completion_tokens") is None and raw.get("total_tokens") is None:
@@ -89,26 +90,31 @@ def _read_native(raw: Mapping[str, Any]) -> Usage:
     if raw.get("input_tokens") is None or raw.get("output_tokens") is None:
         raise _NotACount
     fresh, completion = _count(raw, "input_tokens"), _count(raw, "output_tokens")
-    if raw.get("input_tokens_details") is not None:
-        cached = _count(_section(raw, "input_tokens_details"), "cached_tokens")
+    if details := _section(raw, "input_tokens_details"):
+        cached = _detail(details, "cached_tokens")
         return Usage(max(fresh, cached), completion, cached)
-    cached, cache_write = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
+    cached, cache_write = _detail(raw, "cache_read_input_tokens"), _detail(raw, "cache_creation_input_tokens")
     return Usage(fresh + cached + cache_write, completion, cached, cache_write)
 
 
 def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = raw.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise _NotACount
-    return value
+    return value if isinstance(value, dict) else {}
+
+
+def _detail(fields: Mapping[str, Any], name: str) -> int:
+    try:
+        return _count(fields, name)
+    except _NotACount:
+        return 0
 
 
 def _count(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name)
     if value is None:
         return 0
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or not 0 <= value <= MAX_TOKENS:
         raise _NotACount
     return value

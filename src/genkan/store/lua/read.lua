@@ -2,7 +2,7 @@
 --
 -- KEYS  the lines
 -- ARGV  four for each line as in admit.lua
--- Reply for each line: remaining, retry_us, reset_us, as in admit.lua
+-- Reply for each line: remaining, retry_us, reset_us, as in admit.lua; less than 0 remains of a budget that is overspent
 
 local call, match = redis.call, string.match
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
@@ -58,6 +58,6 @@ for i = 1, #KEYS do
     has, retry, reset = tonumber(call('GET', key) or 0), 0, 0
     if has > most then retry = -1 end
   end
-  reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = floor(max(0, most - has)), retry, reset
+  reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = floor(kind == '$' and most - has or max(0, most - has)), retry, reset
 end
 return reply
