@@ -15,7 +15,7 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
 
 from genkan import bad_http
 from genkan.app import EngineProcess, GatewayProcess
-from genkan.books import URL_VARIABLE
+from genkan.books import URL_VARIABLE, redis_url
 from genkan.config import PATH_VARIABLE, config_path, load
 from genkan.engine.kernels.build import check_kernels
 from genkan.engine.kv_memory import check_memory
@@ -23,6 +23,8 @@ from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
 from genkan.front import FrontedService, collect_less, end_with_parent, name_parent, socket_path
+from genkan.gateway.key_secret import load_secret
+from genkan.preflight import check_settings
 from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
 
@@ -84,12 +86,17 @@ class Gateway(Worker):
     @bentoml.on_deployment
     @staticmethod
     def start_redis() -> None:
-        """Runs once, before any worker starts; workers inherit where it is. It ends with the server."""
+        """Runs once, before any worker starts; workers inherit where it is. It ends with the server.
+
+        What workers would find wrong with the configuration is found here: a worker that ends is started again.
+        """
         name_parent()
-        if config.redis.url != "embedded" or config.redis.url_env is not None:
-            return
         try:
-            os.environ[URL_VARIABLE] = EmbeddedRedis(Path(config.redis.data_dir)).start()
+            check_settings(config, os.environ)
+            if config.redis.url == "embedded" and config.redis.url_env is None:
+                os.environ[URL_VARIABLE] = EmbeddedRedis(Path(config.redis.data_dir)).start()
+            redis_url(config, os.environ)
+            load_secret(os.environ, config)
         except ConfigError as error:
             sys.exit(f"genkan: {error}")
 

@@ -105,6 +105,11 @@ class RequestError(GenkanError):
         self.message = message
         self.param = param
 
+    @property
+    def outcome(self) -> str:
+        """What the ledger, metrics and the log call it: always a word of ours, whatever clients are shown."""
+        return self.code or self.type
+
 
 class InvalidRequest(RequestError):
     """The request itself is wrong; ``param`` is the path of the field that is."""
@@ -367,6 +372,20 @@ class UpstreamMisconfigured(UpstreamError):
     code = "upstream_misconfigured"
 
 
+#: Codes of refusals that are ours: they are given to refusals that mean it, or the engine, which is ours, says them.
+_OUR_CODES = frozenset(
+    {
+        "content_filter",
+        "context_length_exceeded",
+        "engine_error",
+        "engine_unavailable",
+        "reader_too_slow",
+        "server_is_overloaded",
+        "server_shutting_down",
+    }
+)
+
+
 class UpstreamRefused(UpstreamError):
     """The upstream finds fault with the request, with the status and the names that it has there."""
 
@@ -384,6 +403,13 @@ class UpstreamRefused(UpstreamError):
         super().__init__(message, upstream=upstream)
         self.status, self.type, self.code, self.param = status, kind, code, param
         self.retry_after_s = retry_after_s
+
+    @property
+    def outcome(self) -> str:
+        """``refused``, or one of the few codes that mean something to us: the others are the upstream's to choose."""
+        if self.code in _OUR_CODES:
+            return self.code
+        return "refused" if self.status < 500 else UpstreamFailed.code
 
 
 class NoUpstream(RequestError):

@@ -184,6 +184,15 @@ class TestBudgets:
         await rig.advance(0.51)
         assert (await state(rig, line)).remaining == 100
 
+    async def test_who_reads_it_sees_by_how_much_it_is_overspent(self, rig: Rig) -> None:
+        line = budget(100)
+        await admit(rig.accounts, "r", (line,), Amounts(1, 0, 60))
+        await settle(rig.accounts, "r", (line,), Amounts(1, 0, 60), Amounts(1, 0, 130))
+        assert (await state(rig, line)).remaining == -30
+        decision = await admit(rig.accounts, "s", (line,), Amounts(1, 0, 1))
+        assert decision.denied == line
+        assert decision.states[0].remaining == 0
+
 
 class TestLeases:
     async def test_they_end_by_themselves_unless_they_are_renewed(self, rig: Rig) -> None:

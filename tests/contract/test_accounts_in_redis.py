@@ -1,13 +1,13 @@
 """Accounts in Redis: what can only happen there."""
 
 import pytest
-from account_calls import ONE, admit, bucket, budget, lease, race, row, settle, window
-from account_rigs import RedisRig
+from account_calls import HOUR_S, ONE, admit, bucket, budget, lease, race, row, settle, window
+from account_rigs import RedisRig, until
 from redis_servers import KINDS
 
 from genkan.config.store import LedgerConfig
 from genkan.errors import StoreRefused
-from genkan.store.accounts import Admission, Amounts, Plan, Settlement
+from genkan.store.accounts import Admission, Amounts, Line, Plan, Settlement, Unit
 from genkan.store.redis_accounts import RedisAccounts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("server", KINDS, indirect=True, scope="module")]
@@ -71,6 +71,115 @@ async def test_one_that_is_refused_does_not_keep_the_others_from_being_settled(r
     with pytest.raises(StoreRefused, match="WRONGTYPE"):
         await redis.accounts.settle(settlements)
     assert [written for _, written in await redis.accounts.rows()] == [row("r0"), row("r2")]
+
+
+class TestRefused:
+    """What fails in the middle of a settlement; Redis itself undoes nothing."""
+
+    PLAN = (
+        bucket(100, unit=Unit.TOKENS),
+        Line("w", "window", Unit.TOKENS, 100, HOUR_S),
+        Line("l", "lease", Unit.REQUESTS, 3, HOUR_S),
+        budget(100),
+    )
+    SETTLEMENT = Settlement("r", PLAN, Amounts(1, 50, 50), Amounts(1, 20, 20), row("r"))
+
+    @pytest.mark.parametrize(
+        ("key", "value", "code"),
+        [
+            ("ledger", "no stream", "WRONGTYPE"),
+            ("leases", "no zset", "WRONGTYPE"),
+            ("bucket:a", "no state", "ERR"),
+            ("window:w", "no zset", "WRONGTYPE"),
+            ("lease:l", "no zset", "WRONGTYPE"),
+            ("budget:a:2026-11", "1.5", "ERR"),
+        ],
+    )
+    async def test_nothing_is_done_because_of_a_key_and_all_of_it_once_the_key_is_mended(
+        self, redis: RedisRig, key: str, value: str, code: str
+    ) -> None:
+        client, name = redis.clients[1], f"genkan-test:{key}"
+        await self._admitted(redis)
+        before = await client.call("DUMP", name)
+        await client.call("SET", name, value)
+        kept = await self._all(redis)
+        for _ in range(2):
+            with pytest.raises(StoreRefused) as refused:
+                await redis.accounts.settle([self.SETTLEMENT])
+            assert refused.value.code == code
+            assert await self._all(redis) == kept
+        await client.call("DEL", name)
+        if before is not None:
+            await client.call("RESTORE", name, 3_600_000, before)
+        await self._settles(redis)
+
+    async def test_so_it_is_of_one_that_was_closed_as_lost(self, redis: RedisRig) -> None:
+        client = redis.clients[1]
+        plan = (lease(3, window_s=0.01), budget(100))
+        settlement = Settlement("r", plan, Amounts(1, 0, 50), Amounts(1, 0, 20), row("r"))
+        await admit(redis.accounts, "r", plan, settlement.reserved, draft=True)
+        await until(redis, lambda: _is_closed(redis))
+        for key in ("lost", "ledger"):
+            await client.call("RENAME", f"genkan-test:{key}", "aside")
+            await client.call("SET", f"genkan-test:{key}", "something else")
+            with pytest.raises(StoreRefused, match="WRONGTYPE"):
+                await redis.accounts.settle([settlement])
+            await client.call("RENAME", "aside", f"genkan-test:{key}")
+        assert await redis.accounts.settle([settlement, settlement]) == ["late", "duplicate"]
+        assert [told.remaining for told in await redis.accounts.read(plan)] == [3, 80]
+        assert len(await redis.accounts.rows()) == 2
+
+    @pytest.mark.parametrize("command", ["xadd", "set", "hexists"])
+    async def test_nothing_is_done_without_permission_and_all_of_it_with_it(
+        self, redis: RedisRig, command: str
+    ) -> None:
+        client = redis.clients[1]
+        await self._admitted(redis)
+        kept = await self._all(redis)
+        await client.call("ACL", "SETUSER", "default", f"-{command}")
+        try:
+            for _ in range(2):
+                with pytest.raises(StoreRefused) as refused:
+                    await redis.accounts.settle([self.SETTLEMENT])
+                assert refused.value.code == "NOPERM"
+        finally:
+            await client.call("ACL", "SETUSER", "default", f"+{command}")
+        assert await self._all(redis) == kept
+        await self._settles(redis)
+
+    async def test_nothing_is_done_without_memory_and_all_of_it_with_it(self, redis: RedisRig) -> None:
+        client = redis.clients[1]
+        await self._admitted(redis)
+        kept = await self._all(redis)
+        await client.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(StoreRefused) as refused:
+                await redis.accounts.settle([self.SETTLEMENT])
+        finally:
+            await client.call("CONFIG", "SET", "maxmemory", "0")
+        assert refused.value.code == "OOM"
+        assert await self._all(redis) == kept
+        await self._settles(redis)
+
+    async def _admitted(self, redis: RedisRig) -> None:
+        decision = await admit(redis.accounts, "r", self.PLAN, Amounts(1, 50, 50), draft=True)
+        assert decision.denied is None
+
+    async def _all(self, redis: RedisRig) -> dict[bytes, bytes]:
+        """All that is kept, with the ledger."""
+        client = redis.clients[1]
+        return {key: await client.call("DUMP", key) for key in await client.call("KEYS", "*")}
+
+    async def _settles(self, redis: RedisRig) -> None:
+        assert await redis.accounts.settle([self.SETTLEMENT, self.SETTLEMENT]) == ["settled", "duplicate"]
+        assert [told.remaining for told in await redis.accounts.read(self.PLAN)] == [80, 80, 3, 80]
+        assert [written for _, written in await redis.accounts.rows()] == [row("r")]
+        assert await redis.accounts.close_lost() == 0
+        assert await redis.clients[1].call("EXISTS", "genkan-test:reserved", "genkan-test:leases") == 0
+
+
+async def _is_closed(redis: RedisRig) -> bool:
+    return await redis.accounts.close_lost() == 1
 
 
 async def test_rows_that_are_too_old_are_dropped(redis: RedisRig) -> None:

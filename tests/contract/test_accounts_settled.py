@@ -57,7 +57,7 @@ class TestSettling:
         await admit(rig.accounts, "r", plan, Amounts(1, 10, 10))
         await settle(rig.accounts, "r", plan, Amounts(1, 10, 10), Amounts(1, 150, 150))
         of_bucket, of_window, of_budget = await rig.accounts.read(plan)
-        assert (of_bucket.remaining, of_window.remaining, of_budget.remaining) == (0, 0, 0)
+        assert (of_bucket.remaining, of_window.remaining, of_budget.remaining) == (0, 0, -50)
         assert of_bucket.retry_s == pytest.approx(HOUR_S / 2, abs=WITHIN_S)
         assert of_window.retry_s == pytest.approx(HOUR_S, abs=WITHIN_S)
         assert of_budget.retry_s == math.inf
@@ -100,6 +100,18 @@ class TestSettling:
             amounts = Amounts(1, 5, 5), Amounts(1, 7, 7)
             assert await settle(rig.accounts, name, plan, *amounts, has_row=has_row, was_admitted=False) == "settled"
         assert [told.remaining for told in await rig.accounts.read(plan)] == [10, 10, 0, 86]
+
+    async def test_what_knows_the_request_is_put_right_whether_or_not_it_is_known_to_have_been_admitted(
+        self, rig: Rig
+    ) -> None:
+        plan = (bucket(10, unit=Unit.TOKENS), window(10, unit=Unit.TOKENS), lease(2), budget(100))
+        for name in ("r", "s"):
+            await admit(rig.accounts, name, plan, Amounts(1, 5, 5))
+        assert [told.remaining for told in await rig.accounts.read(plan)] == [0, 0, 0, 90]
+        for name, has_row in (("r", True), ("s", False)):
+            amounts = Amounts(1, 5, 5), Amounts(1, 2, 7)
+            assert await settle(rig.accounts, name, plan, *amounts, has_row=has_row, was_admitted=False) == "settled"
+        assert [told.remaining for told in await rig.accounts.read(plan)] == [0, 6, 2, 76]
 
     async def test_an_admission_that_never_arrived_is_found_out(self, rig: Rig) -> None:
         plan = (bucket(10, unit=Unit.TOKENS), window(10, unit=Unit.TOKENS), budget(100))

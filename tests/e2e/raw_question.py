@@ -15,7 +15,7 @@ def send(gateway: FaultGateway, model: str, **more: Any) -> socket.socket:
     """A connection on which the question has been sent; the gateway closes it after the answer."""
     body = json.dumps({"model": model, "messages": QUESTION, **more}).encode()
     head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     connection = socket.create_connection(("127.0.0.1", gateway.server.port), timeout=15)

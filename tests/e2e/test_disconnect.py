@@ -47,7 +47,10 @@ def wait_running(server: LiveServer) -> None:
 
 def raw_request(server: LiveServer, path: str, body: dict[str, Any]) -> socket.socket:
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     connection.sendall(head.encode() + data)
     return connection

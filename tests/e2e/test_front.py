@@ -91,7 +91,10 @@ def test_bentomls_timeout_does_not_cut_a_long_answer(watched: Watched, stream: b
 def test_a_full_queue_is_503_with_a_time_to_come_back(watched: Watched) -> None:
     url = f"{watched.server.base_url}/v1/completions"
     body = json.dumps({**LONG, "max_tokens": 2000, "stream": True}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}"
+    )
     clients = []
     try:
         for waiting in range(3):
@@ -133,10 +136,10 @@ def test_every_path_answers_with_a_request_id_also_bentomls(http: httpx.Client, 
 def test_a_client_that_leaves_after_pipelining_is_no_bug_of_ours(server: LiveServer) -> None:
     # uvicorn does not watch a connection with a request in waiting, so the answer is written to a dead one.
     body = b'{"model": "default", "max_tokens": 40, "messages": [{"role": "user", "content": "Tell me a long story."}]}'
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     with connect(server) as client:
         client.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
-        client.sendall(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
         wait_until(lambda: server.running_sequences() == 1, 10, "the answer has begun")
     wait_until(lambda: server.running_sequences() == 0, 20, "the engine is idle")
     server.assert_clean_log()
@@ -184,7 +187,7 @@ def assert_openai_error(response: bytes, status: int) -> None:
 
 
 HEALTH = b"GET /health HTTP/1.1\r\n"
-CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 @pytest.mark.parametrize(
@@ -192,13 +195,13 @@ CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: applicat
     [
         pytest.param(b"garbage\r\n\r\n", id="garbage"),
         pytest.param(b"\x00\x01\x02\x03\xff\xfe\r\n\r\n", id="bytes"),
-        pytest.param(b"GET / HTTP/9.9\r\nhost: x\r\n\r\n", id="unknown version"),
-        pytest.param(b"BREW /health HTTP/1.1\r\nhost: x\r\n\r\n", id="unknown method"),
-        pytest.param(b"get /health HTTP/1.1\r\nhost: x\r\n\r\n", id="method in lower case"),
-        pytest.param(b"GET /a b HTTP/1.1\r\nhost: x\r\n\r\n", id="space in the path"),
+        pytest.param(b"GET / HTTP/9.9\r\nhost: localhost\r\n\r\n", id="unknown version"),
+        pytest.param(b"BREW /health HTTP/1.1\r\nhost: localhost\r\n\r\n", id="unknown method"),
+        pytest.param(b"get /health HTTP/1.1\r\nhost: localhost\r\n\r\n", id="method in lower case"),
+        pytest.param(b"GET /a b HTTP/1.1\r\nhost: localhost\r\n\r\n", id="space in the path"),
         pytest.param(HEALTH + b"host x\r\n\r\n", id="header without a colon"),
-        pytest.param(HEALTH + b"host: x\r\na\x00b: c\r\n\r\n", id="zero byte in a header's name"),
-        pytest.param(HEALTH + b"host: x\r\n: c\r\n\r\n", id="header without a name"),
+        pytest.param(HEALTH + b"host: localhost\r\na\x00b: c\r\n\r\n", id="zero byte in a header's name"),
+        pytest.param(HEALTH + b"host: localhost\r\n: c\r\n\r\n", id="header without a name"),
         pytest.param(CHAT + b"content-length: abc\r\n\r\n{}", id="length is no number"),
         pytest.param(CHAT + b"content-length: -1\r\n\r\n{}", id="negative length"),
         pytest.param(CHAT + b"content-length: 99999999999999999999999\r\n\r\n{}", id="length beyond 64 bits"),
@@ -216,9 +219,11 @@ def test_what_is_not_http_is_400_in_openais_shape(server: LiveServer, data: byte
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(b"GET http://127.0.0.1/health HTTP/1.1\r\nhost: x\r\n\r\n", id="absolute target"),
-        pytest.param(b"GET http://elsewhere.example/health HTTP/1.1\r\nhost: x\r\n\r\n", id="absolute, other host"),
-        pytest.param(b"GET ftp://x/readyz HTTP/1.1\r\nhost: x\r\n\r\n", id="absolute, other scheme"),
+        pytest.param(b"GET http://127.0.0.1/health HTTP/1.1\r\nhost: localhost\r\n\r\n", id="absolute target"),
+        pytest.param(
+            b"GET http://elsewhere.example/health HTTP/1.1\r\nhost: localhost\r\n\r\n", id="absolute, other host"
+        ),
+        pytest.param(b"GET ftp://x/readyz HTTP/1.1\r\nhost: localhost\r\n\r\n", id="absolute, other scheme"),
         pytest.param(HEALTH + b"host: a\r\nhost: b\r\n\r\n", id="two hosts"),
         pytest.param(b"GET /readyz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", id="two hosts at BentoML's"),
         pytest.param(b"GET /metrics HTTP/1.1\r\nhost: \r\nhost: b:c:d\r\n\r\n", id="strange hosts"),
@@ -226,26 +231,30 @@ def test_what_is_not_http_is_400_in_openais_shape(server: LiveServer, data: byte
         pytest.param(b"GET /\r\n\r\n", id="no version"),
         pytest.param(HEALTH + b"\r\n", id="no host"),
         pytest.param(b"GET /health HTTP/1.0\r\n\r\n", id="HTTP 1.0"),
-        pytest.param(b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", id="asterisk"),
-        pytest.param(b"CONNECT elsewhere.example:443 HTTP/1.1\r\nhost: x\r\n\r\n", id="connect"),
-        pytest.param(b"GET /%ff%fe/%00 HTTP/1.1\r\nhost: x\r\n\r\n", id="escapes that are no text"),
-        pytest.param(b"GET /%zz HTTP/1.1\r\nhost: x\r\n\r\n", id="broken escape"),
-        pytest.param(b"GET /caf\xc3\xa9 HTTP/1.1\r\nhost: x\r\n\r\n", id="bytes in the path"),
-        pytest.param(b"GET /v1/models/%F0%9F HTTP/1.1\r\nhost: x\r\n\r\n", id="half a character in a model's name"),
-        pytest.param(b"GET //health HTTP/1.1\r\nhost: x\r\n\r\n", id="two slashes"),
-        pytest.param(b"GET /../../etc/passwd HTTP/1.1\r\nhost: x\r\n\r\n", id="upwards"),
-        pytest.param(b"GET /health?%s HTTP/1.1\r\nhost: x\r\n\r\n" % (b"q" * 60_000), id="long query"),
-        pytest.param(b"GET /%s HTTP/1.1\r\nhost: x\r\n\r\n" % (b"p" * 60_000), id="long path"),
-        pytest.param(HEALTH + b"host: x\r\n" + b"a: b\r\n" * 2000 + b"\r\n", id="many headers"),
-        pytest.param(HEALTH + b"host: x\r\ncookie: %s\r\n\r\n" % (b"c" * 200_000), id="large header"),
-        pytest.param(HEALTH + b"host: x\r\nx: \xff\xfe\r\n\r\n", id="bytes in a header"),
+        pytest.param(b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n", id="asterisk"),
+        pytest.param(b"CONNECT elsewhere.example:443 HTTP/1.1\r\nhost: localhost\r\n\r\n", id="connect"),
+        pytest.param(b"GET /%ff%fe/%00 HTTP/1.1\r\nhost: localhost\r\n\r\n", id="escapes that are no text"),
+        pytest.param(b"GET /%zz HTTP/1.1\r\nhost: localhost\r\n\r\n", id="broken escape"),
+        pytest.param(b"GET /caf\xc3\xa9 HTTP/1.1\r\nhost: localhost\r\n\r\n", id="bytes in the path"),
+        pytest.param(
+            b"GET /v1/models/%F0%9F HTTP/1.1\r\nhost: localhost\r\n\r\n", id="half a character in a model's name"
+        ),
+        pytest.param(b"GET //health HTTP/1.1\r\nhost: localhost\r\n\r\n", id="two slashes"),
+        pytest.param(b"GET /../../etc/passwd HTTP/1.1\r\nhost: localhost\r\n\r\n", id="upwards"),
+        pytest.param(b"GET /health?%s HTTP/1.1\r\nhost: localhost\r\n\r\n" % (b"q" * 60_000), id="long query"),
+        pytest.param(b"GET /%s HTTP/1.1\r\nhost: localhost\r\n\r\n" % (b"p" * 60_000), id="long path"),
+        pytest.param(HEALTH + b"host: localhost\r\n" + b"a: b\r\n" * 2000 + b"\r\n", id="many headers"),
+        pytest.param(HEALTH + b"host: localhost\r\ncookie: %s\r\n\r\n" % (b"c" * 200_000), id="large header"),
+        pytest.param(HEALTH + b"host: localhost\r\nx: \xff\xfe\r\n\r\n", id="bytes in a header"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP 2 preface"),
-        pytest.param(HEALTH + b"host: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", id="upgrade to HTTP 2"),
-        pytest.param(HEALTH + b"host: x\r\nexpect: 200-ok\r\n\r\n", id="strange expectation"),
+        pytest.param(
+            HEALTH + b"host: localhost\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", id="upgrade to HTTP 2"
+        ),
+        pytest.param(HEALTH + b"host: localhost\r\nexpect: 200-ok\r\n\r\n", id="strange expectation"),
         pytest.param(CHAT + b"content-length: 500\r\n\r\n{", id="body shorter than declared"),
         pytest.param(CHAT + b"transfer-encoding: chunked\r\n\r\n5\r\n{", id="chunk cut off"),
         pytest.param(CHAT + b"transfer-encoding: gzip\r\n\r\n", id="compressed transfer"),
-        pytest.param(HEALTH + b"host: x\r\nx-forwarded-for: nonsense\r\n\r\n", id="forwarded for nonsense"),
+        pytest.param(HEALTH + b"host: localhost\r\nx-forwarded-for: nonsense\r\n\r\n", id="forwarded for nonsense"),
         pytest.param(HEALTH * 3, id="three request lines"),
     ],
 )
@@ -253,7 +262,7 @@ def test_odd_http_is_never_an_error_of_the_server(server: LiveServer, data: byte
     response = exchange(server, data)
     # Nothing comes back where the client hung up in the middle of its request.
     assert response == b"" or response[:10] in (b"HTTP/1.1 2", b"HTTP/1.1 4"), response
-    assert exchange(server, HEALTH + b"host: x\r\n\r\n").startswith(b"HTTP/1.1 200")
+    assert exchange(server, HEALTH + b"host: localhost\r\n\r\n").startswith(b"HTTP/1.1 200")
     server.assert_clean_log()
 
 
@@ -272,7 +281,7 @@ def test_a_client_beyond_a_proxy_on_this_machine_is_not_local(http: httpx.Client
 
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/", b"/readyz", b"/nowhere"])
 def test_a_websocket_is_refused(server: LiveServer, path: bytes) -> None:
-    request = b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    request = b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
     request += b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     with connect(server) as connection:
         connection.sendall(request)

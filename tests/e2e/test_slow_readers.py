@@ -47,7 +47,7 @@ def asked(server: LiveServer) -> socket.socket:
     """A connection on which a stream was asked for, and from which nothing is read."""
     body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Go on."}]}).encode()
     head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=15)

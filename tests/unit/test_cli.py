@@ -197,3 +197,21 @@ def test_the_providers_configuration_is_the_chain_it_says() -> None:
 def test_check_never_loads_torch() -> None:
     code = "import sys, genkan.upstream.check; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["config"], ["check", "--offline"]])
+def test_what_its_parts_make_of_it_is_checked_too(file: Path, command: list[str]) -> None:
+    file.write_text(SETTINGS + "redis: {url: 'redis://h:port'}\n", encoding="utf-8")
+    result = genkan(*command, str(file))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "redis.url: its port must be a number" in result.stderr
+
+
+def test_what_it_prints_of_a_shared_price_list_is_a_configuration_again(file: Path, tmp_path: Path) -> None:
+    prices = "models: [{model: m, flat: 1}, {model: m, flat: 2, upstream: e}, {model: m, flat: 3, upstream: other}]"
+    (tmp_path / "prices.yaml").write_text(prices, encoding="utf-8")
+    file.write_text(SETTINGS + "prices: prices.yaml\n", encoding="utf-8")
+    printed = genkan("config", str(file)).stdout
+    assert [price["flat"] for price in json.loads(printed)["prices"]["models"]] == [1, 2]
+    file.write_text(printed, encoding="utf-8")
+    assert genkan("config", str(file)).stdout == printed

@@ -191,6 +191,38 @@ def test_one_upstreams_error_does_not_change_the_class() -> None:
     assert (UpstreamRefused.status, UpstreamRefused.code) == (500, None)
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "outcome"),
+    [
+        ("context_length_exceeded", 400, "context_length_exceeded"),
+        ("content_filter", 400, "content_filter"),
+        ("server_is_overloaded", 503, "server_is_overloaded"),
+        ("engine_unavailable", 503, "engine_unavailable"),
+        ("engine_error", 500, "engine_error"),
+        ("server_shutting_down", 503, "server_shutting_down"),
+        ("reader_too_slow", 408, "reader_too_slow"),
+        ("internal_error", 500, "upstream_error"),
+        ("internal_error", 400, "refused"),
+        ("ok", 400, "refused"),
+        ("lost", 400, "refused"),
+        ("client_gone", 400, "refused"),
+        ("client_gone", 500, "upstream_error"),
+        ("x" * 2000, 400, "refused"),
+        (None, 400, "refused"),
+    ],
+)
+def test_what_an_upstream_calls_its_error_is_recorded_only_if_it_is_a_word_of_ours(
+    code: str | None, status: int, outcome: str
+) -> None:
+    error = UpstreamRefused("no", upstream="u", status=status, kind="ok", code=code, param=None, retry_after_s=None)
+    assert error.outcome == outcome
+
+
+def test_our_own_errors_are_recorded_by_their_code_or_else_their_type() -> None:
+    assert TimedOut(upstream="u", phase="total", limit_s=1.0).outcome == "upstream_timeout"
+    assert RequestError("x").outcome == "server_error"
+
+
 def test_a_bug_of_ours_tells_the_client_nothing() -> None:
     assert (InternalError().message, InternalError().status) == (
         "The server had an error while processing your request.", 500

@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from genkan.api.exchange import Exchange
-from genkan.api.failed_attempts import FailedAttempts
+from genkan.api.failed_attempts import LONGEST_ADDRESS, FailedAttempts
 from genkan.clock import Clock, SystemClock
 from genkan.config import ServerConfig, TenantConfig
 from genkan.errors import AccountsUnavailable, Forbidden, RateLimited, Unauthenticated
@@ -50,8 +50,8 @@ class Doorkeeper:
         """Set ``exchange.caller``, or raise.
 
         Unauthenticated for a request without a key that can be used now, and, while there are no keys, for a peer on
-        another machine. RateLimited instead after too many wrong keys from one address. AccountsUnavailable while it is
-        not known which keys there are. 3 µs.
+        another machine and for a page of another site in a browser on this one. RateLimited instead after too many
+        wrong keys from one address. AccountsUnavailable while it is not known which keys there are. 3 µs.
         """
         if self._ring is not None and (self._always or self._ring.any):
             self._admit_by_key(exchange, self._ring)
@@ -59,15 +59,20 @@ class Doorkeeper:
             self._admit_by_place(exchange)
 
     def _admit_by_place(self, exchange: Exchange) -> None:
-        # A Unix socket has no peer address and is local.
-        if not self._open_to_any and exchange.peer is not None and not _is_loopback(exchange.peer):
+        stranger, name = _foreign_peer(exchange), _foreign_name(exchange)
+        if not self._open_to_any and stranger is not None:
             raise Unauthenticated(
                 "No API keys are configured, so only clients on the server's own machine are served; "
-                f"yours is {exchange.peer}. Its operator can set server.open_to to 'any'."
+                f"yours is {stranger}. Its operator can set server.open_to to 'any'."
+            )
+        if not self._open_to_any and name is not None and exchange.path not in _OPEN:
+            raise Unauthenticated(
+                "No API keys are configured, so the server must be asked for by the name localhost or a loopback "
+                f"address; {name}. Its operator can create an API key, or set server.open_to to 'any'."
             )
         exchange.caller = Caller(
             exchange.request_id,
-            is_admin=_why_not_local(exchange) is None,
+            is_admin=stranger is None and name is None,
             models=self._models.get(LOCAL_TENANT),
         )
 
@@ -110,8 +115,7 @@ def require_admin(exchange: Exchange) -> None:
     """Admit only admins: an admin's key from anywhere, or, while there are no keys, this machine whatever is opened.
 
     Raises Forbidden for a key that is not an admin's; Unauthenticated where nobody is known: for a peer on another
-    machine, and for a page of another site in a browser on this one, which could get here by a name of its own that it
-    lets mean 127.0.0.1: it shows in ``Host`` and ``Origin``.
+    machine, and for a page of another site in a browser on this one.
     """
     caller = exchange.caller
     if caller.is_admin:
@@ -129,18 +133,34 @@ def _bearer(value: bytes) -> bytes | None:
 
 def _why_not_local(exchange: Exchange) -> str | None:
     """What shows that a request without a key is not from this machine's own user; None if nothing does."""
+    if (name := _foreign_name(exchange)) is not None:
+        return (
+            f"{exchange.path[:200]} needs an admin's API key or, without keys, to be asked for by the name "
+            f"localhost or a loopback address; {name}."
+        )
+    if (stranger := _foreign_peer(exchange)) is not None:
+        return (
+            f"{exchange.path[:200]} needs an admin's API key or, without keys, a client on the server's own machine, "
+            f"whatever server.open_to says; yours is {stranger}."
+        )
+    return None
+
+
+def _foreign_peer(exchange: Exchange) -> str | None:
+    """The address of a peer that is not on this machine, to be shown. A Unix socket has none and is local."""
+    peer = exchange.peer
+    return None if peer is None or _is_loopback(peer) else peer[:100]
+
+
+def _foreign_name(exchange: Exchange) -> str | None:
+    """Which header shows a page of another site, in a browser on this machine; None if none does.
+
+    It may get here by a name of its own that it lets mean 127.0.0.1, which is its ``Host`` and its ``Origin``.
+    """
     for name in (b"host", b"origin"):
         value = exchange.header(name)
         if value is not None and (len(value) > _LONGEST_NAME or not _is_local_name(value)):
-            return (
-                f"{exchange.path[:200]} needs an admin's API key or, without keys, to be asked for by the name "
-                f"localhost or a loopback address; the header {name.decode()} says {value[:100].decode('latin-1')!r}."
-            )
-    if exchange.peer is not None and not _is_loopback(exchange.peer):
-        return (
-            f"{exchange.path[:200]} needs an admin's API key or, without keys, a client on the server's own machine, "
-            f"whatever server.open_to says; yours is {exchange.peer}."
-        )
+            return f"the header {name.decode()} says {value[:100].decode('latin-1')!r}"
     return None
 
 
@@ -158,11 +178,16 @@ def _is_local_name(value: bytes) -> bool:
     return name == "localhost" or _is_loopback(name)
 
 
-@lru_cache(maxsize=4096)
 def _is_loopback(peer: str) -> bool:
     try:
-        address = ipaddress.ip_address(peer)
+        return len(peer) <= LONGEST_ADDRESS and _is_loopback_address(peer)
     except ValueError:
         return False
+
+
+@lru_cache(maxsize=4096)
+def _is_loopback_address(peer: str) -> bool:
+    """Raises ValueError for what is no address, which the cache does not keep: a proxy passes on any text as one."""
+    address = ipaddress.ip_address(peer)
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)

@@ -8,6 +8,9 @@ from genkan.store.bucket import FULL, Bucket
 
 _A_MINUTE = Bucket(limit=20, window_us=60_000_000, burst=20)
 _MAX_PEERS = 4096
+_UNKNOWN = "unknown"  # the place of all who do not come from an IP address
+#: An IP address with the name of an interface has no more. A proxy passes on what its clients call themselves.
+LONGEST_ADDRESS = 64
 
 
 class FailedAttempts:
@@ -33,11 +36,15 @@ class FailedAttempts:
 
 
 def _place(peer: str) -> str:
-    """An address, or the network of an IPv6 address: whoever has one has 2**64."""
+    """An address, or the network of an IPv6 address: whoever has one has 2**64. At most 43 characters."""
+    if len(peer) > LONGEST_ADDRESS:
+        return _UNKNOWN
     try:
         address = ipaddress.ip_address(peer)
     except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None:
-        return peer
+        return _UNKNOWN
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((address.packed, 64), strict=False))

@@ -41,7 +41,6 @@ class ModelEndpoints:
         ]
         await exchange.reply(orjson.dumps({"models": models, "currency": "USD", "exchange_rate_note": _NOTE}))
 
-
     def _names(self, exchange: Exchange) -> list[Listed]:
         """Those that the caller may use."""
         return [listed for listed in self._router.names() if exchange.caller.may_use(listed.name)]

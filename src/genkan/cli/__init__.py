@@ -15,6 +15,7 @@ from genkan.cli.keys import keys
 from genkan.cli.ledger import ledger
 from genkan.config import Config, config_path, load
 from genkan.errors import ConfigError
+from genkan.preflight import check_settings
 
 
 @click.group()
@@ -27,7 +28,7 @@ def main() -> None:
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 def config(path: Path | None) -> None:
     """Check a configuration and print it with every default and override in place."""
-    click.echo(_loaded(path).model_dump_json(indent=2))
+    click.echo(_with_own_prices(_loaded(path)).model_dump_json(indent=2))
 
 
 @main.command()
@@ -63,7 +64,19 @@ cost.add_command(report)
 def _loaded(path: Path | None) -> Config:
     """The configuration that would be served; ends the command with what is wrong with it."""
     try:
-        return load(path or config_path())
+        config = load(path or config_path())
+        check_settings(config, os.environ)
     except ConfigError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    return config
+
+
+def _with_own_prices(config: Config) -> Config:
+    """Without prices at upstreams that are not here: only a list in a file of its own may have them, not what we print.
+
+    They count for nothing in this configuration.
+    """
+    upstreams = {upstream.name for upstream in config.upstreams}
+    own = [price for price in config.prices.models if price.upstream is None or price.upstream in upstreams]
+    return config.model_copy(update={"prices": config.prices.model_copy(update={"models": own})})

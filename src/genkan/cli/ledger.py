@@ -22,7 +22,9 @@ def ledger() -> None:
 
 
 @ledger.command()
-@click.option("--after", type=Cursor(), default="", metavar="CURSOR", help="Only rows after it; from the beginning if not given.")
+@click.option(
+    "--after", type=Cursor(), default="", metavar="CURSOR", help="Only rows after it; from the beginning if not given."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows.")
 @click.option("--format", "form", type=click.Choice(_FORMS), default="jsonl", show_default=True)
 @click.option("--attempts", is_flag=True, help="A line for each attempt at an upstream, not for each request.")

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from genkan.config.cross_check import cross_check
+from genkan.config.cross_check import check_prices, cross_check
 from genkan.config.limits import PricesConfig
 from genkan.config.sections import Config
 from genkan.errors import ConfigError

@@ -14,7 +14,7 @@ from genkan.gateway.reservations import Reservations, TimeLeft
 from genkan.gateway.ticket import Header, Ticket, TicketObserver, draft_of
 from genkan.store.accounts import Admission, Amounts, Decision, Line, Unit
 from genkan.wire.caller import Caller
-from genkan.wire.chat import GenerationRequest
+from genkan.wire.chat import GenerationRequest, refuse_other_models
 
 _LEASE_RETRY_S = 1.0  # nobody knows when another request ends
 _NANO = 10**9
@@ -70,6 +70,8 @@ class Admissions:
         """
         now_s = self._clock.unix()
         policy = self._policies.of(caller, chain.name, now_s)
+        if policy.has_budgets or caller.models is not None:
+            refuse_other_models(request)
         estimator = self._estimators.get(chain.name)
         if estimator is None:
             estimator = self._estimators[chain.name] = Estimator()

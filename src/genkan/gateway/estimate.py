@@ -7,7 +7,11 @@ three numbers are learned, for each route, from what its upstreams report, by no
 few multiplications a request. The length of answers is learned as a mean and a mean deviation.
 
 Budgets must not be overshot, so they need a bound and no guess: a token of any tokenizer in use stands for a byte at
-least, templates add a few tokens around each message, and an answer ends at ``max_tokens``.
+least, templates add a few tokens around each message, and an answer ends at ``max_tokens``. What a field that nobody
+here knows does at its upstream is not known either (``documents`` and ``chat_template`` become part of the prompt), so
+all of it counts, but for a few fields that are never in a prompt. Files, videos and sound have no size in tokens that
+could be told from here, and what is searched or fetched for a prompt has none at all: with any of them the prompt may
+be as long as context windows are.
 
 Source: Widrow and Hoff, "Adaptive switching circuits", 1960 (LMS); Jacobson, "Congestion avoidance and control", 1988
 (mean and deviation).
@@ -18,16 +22,35 @@ from typing import Any, NamedTuple
 import orjson
 
 from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
+from genkan.wire.extras import OWN_KEYS
 
 _STEP = 0.1
 _ANSWER_STEP = 0.05
 _FIRST_ANSWER_TOKENS = 256.0
 _PER_IMAGE = 1500  # what vision models take for a middling one
-_MOST_PER_IMAGE = 16_384
+_MOST_PER_IMAGE = 49_152  # gpt-4o-mini takes 48,169 for the largest, vLLM's Qwen-VL 16,384
+_PER_FILE = 4_000  # some pages, or two minutes of speech
+_MOST_OF_FILES = 1 << 20  # of all of them together: as long as the context windows of the usual models get
+_FEW_BYTES = 256  # of fields that are not known, settings rather than text: still to be learnt from
 _MOST_PER_MESSAGE = 16
 _MOST_AROUND = 64  # a template's own system prompt
 #: What a prompt is made of besides messages.
 _BESIDES = ("tools", "functions", "response_format", "suffix")
+#: What is measured, and what is never in a prompt.
+_KNOWN = frozenset(
+    {
+        *_BESIDES, *OWN_KEYS, "messages", "prompt", "model", "stream", "stream_options", "cache_salt", "max_tokens",
+        "max_completion_tokens", "n", "best_of", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "ignore_eos",
+        "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "echo",
+        "parallel_tool_calls", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key",
+        "prompt_cache_retention",
+    }
+)  # fmt: skip
+#: What has an upstream search, or compute, a prompt of any length.
+_FETCHING = ("web_search_options", "plugins", "chat_template")
+_SPOKEN = ("role", "content")
+_TEXT_PARTS = frozenset({"refusal", "thinking", "input_text", "output_text"})
+_IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
 
 class Size(NamedTuple):
@@ -38,6 +61,8 @@ class Size(NamedTuple):
     messages: int
     images: int
     tokens: int  # of prompts that come as token ids
+    files: int = 0  # and videos, sounds, searches: whatever may take any number of tokens
+    unknown: int = 0  # bytes of fields that may get into the prompt
 
 
 def size_of(request: GenerationRequest) -> Size:
@@ -76,6 +101,8 @@ def most_prompt_tokens(size: Size) -> int:
         + size.tokens
         + _MOST_PER_MESSAGE * size.messages
         + _MOST_PER_IMAGE * size.images
+        + (_MOST_OF_FILES if size.files else 0)
+        + size.unknown
         + _MOST_AROUND
     )
 
@@ -91,7 +118,8 @@ class Estimator:
 
     def prompt_tokens(self, size: Size) -> int:
         """A fair guess at the prompt's tokens, at least 1."""
-        return max(1, round(self._guess(size)) + size.tokens + _PER_IMAGE * size.images)
+        seen = _PER_IMAGE * size.images + _PER_FILE * size.files
+        return max(1, round(self._guess(size)) + size.tokens + seen)
 
     def answer_tokens(self, max_tokens: int | None, choices: int) -> int:
         """What most answers stay below; never more than ``max_tokens`` allows."""
@@ -100,7 +128,7 @@ class Estimator:
 
     def learn(self, size: Size, prompt_tokens: int, completion_tokens: int, choices: int) -> None:
         """An upstream has counted."""
-        if not size.images:
+        if not (size.images or size.files or size.unknown > _FEW_BYTES):
             self._learn_prompt(size, prompt_tokens - size.tokens)
         error = completion_tokens / choices - self._mean
         self._mean += _ANSWER_STEP * error
@@ -120,10 +148,10 @@ class Estimator:
 
 
 class _Measure:
-    __slots__ = ("ascii", "images", "other", "tokens")
+    __slots__ = ("ascii", "files", "images", "other", "tokens", "unknown")
 
     def __init__(self) -> None:
-        self.ascii = self.other = self.images = self.tokens = 0
+        self.ascii = self.other = self.images = self.tokens = self.files = self.unknown = 0
 
     def text(self, text: str) -> None:
         if text.isascii():
@@ -136,13 +164,12 @@ class _Measure:
     def besides(self, raw: dict[str, Any]) -> None:
         for name in _BESIDES:
             if (value := raw.get(name)) is not None:
-                self.anything(value)
-
-    def anything(self, value: Any) -> None:
-        try:
-            self.ascii += len(orjson.dumps(value))
-        except TypeError:  # nested deeper than can be written: its upstream will not see it either
-            self.ascii += len(str(value))
+                self.ascii += _json_bytes(value)
+        if not _KNOWN.issuperset(raw):
+            for name, value in raw.items():
+                if name not in _KNOWN and value is not None:
+                    self.unknown += len(name) + _json_bytes(value)
+                    self.files += name in _FETCHING
 
     def message(self, message: dict[str, Any]) -> None:
         content = message.get("content")
@@ -152,18 +179,22 @@ class _Measure:
             for part in content:
                 self._part(part)
         if len(message) > 2 or "content" not in message:
-            self.anything({name: value for name, value in message.items() if name not in ("role", "content")})
+            self.ascii += _json_bytes({name: value for name, value in message.items() if name not in _SPOKEN})
+            self.files += message.get("audio") is not None  # an earlier answer's, by its id
 
     def _part(self, part: dict[str, Any]) -> None:
-        if part.get("type") == "text":
+        kind = part.get("type")
+        if kind == "text":
             self.text(part["text"])
-        elif part.get("type") == "image_url":
+        elif kind in _IMAGE_PARTS:
             self.images += 1
+        elif kind in _TEXT_PARTS:
+            self.ascii += _json_bytes(part)
         else:
-            self.anything(part)
+            self.files += 1
 
     def size(self, messages: int) -> Size:
-        return Size(self.ascii, self.other, messages, self.images, self.tokens)
+        return Size(self.ascii, self.other, messages, self.images, self.tokens, self.files, self.unknown)
 
 
 def _chat_size(request: ChatRequest) -> Size:
@@ -172,6 +203,13 @@ def _chat_size(request: ChatRequest) -> Size:
         measure.message(message)
     measure.besides(request.raw)
     return measure.size(len(request.messages))
+
+
+def _json_bytes(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:  # nested deeper than can be written: its upstream will not see it either
+        return len(str(value))
 
 
 def _within(value: float, low: float, high: float) -> float:

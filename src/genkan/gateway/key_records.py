@@ -24,7 +24,7 @@ class NewKey(Section):
     expires_at: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Seconds since 1970.")
     models: list[Name] | None = Field(default=None, max_length=256)
     limits: LimitConfig | None = None
-    budgets: Budgets = []
+    budgets: Budgets = Field(default=[])
 
 
 class _Record(Section):
@@ -40,7 +40,7 @@ class _Record(Section):
     revoked_s: float | None
     models: list[str] | None
     limits: LimitConfig | None
-    budgets: list[BudgetConfig]
+    budgets: list[BudgetConfig]  # as they are: what a new key may not have, an old one keeps
 
     @classmethod
     def of(cls, key: ApiKey) -> Self:

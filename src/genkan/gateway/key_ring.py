@@ -18,6 +18,7 @@ from genkan.errors import StoreError
 from genkan.gateway.api_key import ApiKey
 from genkan.gateway.key_format import digester, fingerprint, looks_right
 from genkan.gateway.key_records import ended_s, read_record
+from genkan.gateway.seen_keys import SeenKeys
 from genkan.store.keys import KeyStore, KeyTable
 
 _EVERY_S = 0.5
@@ -40,8 +41,12 @@ class _Entry(NamedTuple):
 class KeyRing:
     """The keys as of half a second ago."""
 
-    def __init__(self, store: KeyStore, secret: bytes, clock: Clock, *, trust_s: float) -> None:
+    def __init__(
+        self, store: KeyStore, secret: bytes, clock: Clock, *, trust_s: float, seen: SeenKeys | None = None
+    ) -> None:
+        """``seen``: where it is noted that there were keys, should the store lose all; None: nowhere."""
         self._store = store
+        self._seen = seen
         self._digest = digester(secret)
         self._fingerprint = fingerprint(secret)
         self._clock = clock
@@ -141,9 +146,25 @@ class KeyRing:
         entries = [self._entry(its_digest, record) for its_digest, record in table.records.items()]
         self._entries = {entry.digest: entry for entry in entries if entry is not None}
         self._ids = {entry.key.id: entry.key for entry in self._entries.values()}
-        # Once it has seen keys a worker never opens again, also if Redis is emptied under it.
-        self._any = table.version > 0 or self._any is True
+        self._any = self._were_any(table)
         self._version = table.version
+
+    def _were_any(self, table: KeyTable) -> bool:
+        """Once keys were seen nothing opens again, also if Redis is emptied under the server or while it is down."""
+        seen = self._seen
+        if table.version > 0:
+            if seen is not None and self._any is not True:
+                seen.note()
+            return True
+        if self._any is not True and (seen is None or not seen.is_noted()):
+            return False
+        how = "restart" if seen is None else f"delete {seen.path} and restart"
+        _log.error(
+            "there were API keys, and Redis has none: it lost its data or is another one, so every request is refused; "
+            "`genkan keys create` makes new ones, and to begin anew without any, %s",
+            how,
+        )
+        return True
 
     def _entry(self, its_digest: str, record: bytes) -> _Entry | None:
         known = self._entries.get(its_digest)

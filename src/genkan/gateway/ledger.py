@@ -82,12 +82,13 @@ class Ledger:
             self._outbox.close()
             self._replayer.close()
         except (TimeoutError, StoreError):
-            if len(self._outbox):
-                _log.warning("%d settlements are left to the journal in %s", len(self._outbox), self._journal.folder)
+            pass  # the journal has what is left
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if len(self._outbox):  # only now with those that were being sent
+                _log.warning("%d settlements are left to the journal in %s", len(self._outbox), self._journal.folder)
             self._replayer.lost_ground()
             self._journal.close()
 

@@ -3,10 +3,10 @@
 **What its client is billed**: the tokens of the attempt that answered, as its upstream counted them. If it did not,
 because the stream broke off or the client left, what was delivered counts: one token for each piece of the stream that
 said something, which is what servers with OpenAI's API send, or for every four bytes of text where that is more, but no
-more than the request allowed, and the estimated prompt; the row then says ``estimated``. Who leaves before the first word is billed the estimated prompt, which has been read by then. If no
-answer came for another reason nothing is billed. Attempts that did not answer are never the client's to pay; what their
-upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where the
-connection broke or took too long.
+more than the request allowed, and the estimated prompt; the row then says ``estimated``. Who leaves before
+the first word is billed the estimated prompt, which has been read by then. If no answer came for another reason nothing
+is billed. Attempts that did not answer are never the client's to pay; what their upstreams may take for them stands on
+their own rows: nothing where they refused, and null, not known, where the connection broke or took too long.
 """
 
 import asyncio
@@ -170,7 +170,7 @@ class Ticket:
         """No answer came of it. Does nothing once it is settled."""
         if isinstance(error, RequestError):
             error.headers = (*error.headers, *self.headers)
-            self._settle(error.code or error.type)
+            self._settle(error.outcome)
         else:
             self._settle("internal_error" if isinstance(error, Exception) else "client_gone")
 

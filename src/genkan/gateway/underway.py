@@ -117,8 +117,8 @@ class Underway:
 
 
 def outcome_of(error: UpstreamError, meaning: Verdict) -> str:
-    """What metrics and headers call it: one of a few names, where an upstream has a word of its own."""
-    return "refused" if meaning.reason == "request" else error.code or error.type
+    """What rows, metrics and headers call it: one of a few names, where an upstream has a word of its own."""
+    return "refused" if meaning.reason == "request" else error.outcome
 
 
 def _because(error: UpstreamError) -> str:

@@ -16,7 +16,7 @@ from genkan.store.command import Script, packed
 ADMIT, SETTLE = Script.load("admit"), Script.load("settle")
 RENEW, CLOSE_LOST, READ = Script.load("renew"), Script.load("close_lost"), Script.load("read")
 
-HOLD_S = 30.0  # how long a reservation is kept whose plan has no lease to say so
+HOLD_S = 30.0
 _MOST_PLANS = 4096
 _MOST_MS = 10**14  # some 3,000 years; Redis refuses an expiry that overflows
 _LETTER: dict[Kind, str] = {"bucket": "b", "window": "w", "lease": "l", "budget": "$"}
@@ -35,12 +35,14 @@ class _Packed(NamedTuple):
 class AccountCommands:
     """The commands of accounts whose keys begin with ``prefix`` and a colon."""
 
-    def __init__(self, prefix: str, ledger: LedgerConfig) -> None:
+    def __init__(self, prefix: str, ledger: LedgerConfig, *, hold_s: float = HOLD_S) -> None:
+        """``hold_s``: how long a reservation is kept whose plan has no lease to say so."""
         self.ledger_key = f"{prefix}:ledger"
         self.lost_key = f"{prefix}:lost"
         self._prefix = prefix
         self._mark = f"{prefix}:s:".encode()
         self._reserved_key, self._leases_key = f"{prefix}:reserved", f"{prefix}:leases"
+        self._hold_s = hold_s
         self._keep = (ledger.keep_rows, ledger.keep_days * 86_400_000)
         self._packed: dict[int, _Packed] = {}
 
@@ -93,7 +95,7 @@ class AccountCommands:
         for admission in admissions:
             leases = [line for line in admission.plan if line.kind == "lease"]
             keys += [self._key(line) for line in leases]
-            args += [admission.request_id, _hold_ms(admission.plan) if admission.draft else 0, len(leases)]
+            args += [admission.request_id, self._hold_ms(admission.plan) if admission.draft else 0, len(leases)]
             args += [_milliseconds(line.window_s) for line in leases]
         return RENEW.command(keys, args)
 
@@ -110,13 +112,16 @@ class AccountCommands:
         # With the kind, so that a limit may change its algorithm: each keeps something else.
         return f"{self._prefix}:{line.kind}:{line.key}"
 
+    def _hold_ms(self, plan: Plan) -> int:
+        return _milliseconds(max((line.window_s for line in plan if line.kind == "lease"), default=self._hold_s))
+
     def _pack(self, plan: Plan) -> _Packed:
         if len(self._packed) >= _MOST_PLANS:
             del self._packed[next(iter(self._packed))]
         keys, args = [self._key(line) for line in plan], _line_args(plan)
         part = _Packed(
             plan,
-            *_split(ADMIT, (self._reserved_key, self._leases_key, *keys), (*args, _hold_ms(plan)), later=3),
+            *_split(ADMIT, (self._reserved_key, self._leases_key, *keys), (*args, self._hold_ms(plan)), later=3),
             *_split(
                 SETTLE,
                 (self._reserved_key, self._leases_key, self.lost_key, self.ledger_key, *keys),
@@ -169,10 +174,6 @@ def _per(line: Line) -> str | int:
     if line.kind == "bucket":
         return repr(line.window_s * 1e6 / line.limit)
     return max(1, round(line.window_s * 1e6)) if line.kind == "window" else _milliseconds(line.window_s)
-
-
-def _hold_ms(plan: Plan) -> int:
-    return _milliseconds(max((line.window_s for line in plan if line.kind == "lease"), default=HOLD_S))
 
 
 def _milliseconds(seconds: float) -> int:

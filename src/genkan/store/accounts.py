@@ -86,8 +86,8 @@ class Settlement:
     reserved: Amounts
     actual: Amounts
     row: bytes  # the ledger's row, a JSON object; empty for none
-    #: Whether ``admit`` was sent to this store. If not, rates and leases have nothing to be put right, and budgets are
-    #: charged all of ``actual``.
+    #: Whether ``admit`` was sent to this store. If not, buckets have nothing to be put right, and budgets are charged
+    #: all of ``actual``. Windows and leases know by themselves whether they have the request.
     was_admitted: bool = True
 
 
@@ -111,7 +111,8 @@ class Accounts(Protocol):
         """Settle each once: ``duplicate`` if it was before, ``late`` if it had been closed as lost.
 
         Rates and budgets get ``actual - reserved`` (a rate may so come into debt; a refund never fills it beyond its
-        burst), leases are given back, the row is appended to the ledger. One round trip for all.
+        burst), leases are given back, the row is appended to the ledger. One round trip for all. What is refused is
+        not done in part, and may be asked again.
         """
 
     async def renew(self, admissions: Sequence[Admission]) -> None:

@@ -33,6 +33,14 @@ class Address:
         """Whether Redis is to be told who we are."""
         return bool(self.username or self.password)
 
+    @property
+    def place(self) -> str:
+        """What tells its data from those of other Redises, whoever enters, and however."""
+        server = self.unix_path or f"{self.host.lower()}:{self.port}"
+        if self.sentinels:
+            server = ",".join([self.service, *sorted(f"{host}:{port}" for host, port in self.sentinels)])
+        return f"{server}/{self.database}"
+
     def __str__(self) -> str:
         if self.sentinels:
             return f"the master '{self.service}' of {len(self.sentinels)} Sentinels"

@@ -26,7 +26,7 @@ from genkan.store.memory_rows import MemoryRows
 
 SETTLED_KEPT_S = 120.0  # a settlement that comes again within it is known for what it is
 LOST_KEPT_S = 8 * 86400.0
-RESERVED_S = 30.0  # how long a reservation is kept whose plan has no lease to say so
+RESERVED_S = 30.0
 _TIDIED = 2  # things looked at whether they can go, with each that may have come
 _TIDIED_BY_TIMER = 1000
 
@@ -37,15 +37,28 @@ class MemoryAccounts(Accounts):
     ``share`` is the part of every rate and lease (not of budgets) that this process applies, for when Redis is gone and
     each worker goes on by itself. What fits a limit but not the share of it is admitted when nothing else is taken.
 
+    ``hold_s`` is after how long without `renew` a request is lost whose plan has no lease to say so. Leases themselves
+    run out only if ``leases_run_out``: without, they are held until they are settled, or this process ends.
+
     A line costs some 8 µs to admit and 3 to settle. What is as if never used, or no longer has to be known, is dropped
     on the way: a little in each call, and more in `close_lost`, which somebody calls every few seconds.
     """
 
-    def __init__(self, clock: Clock, *, ledger: LedgerConfig, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        ledger: LedgerConfig,
+        share: float = 1.0,
+        hold_s: float = RESERVED_S,
+        leases_run_out: bool = True,
+    ) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, not {share}")
         self._clock = clock
         self._share = share
+        self._hold_s = hold_s
+        self._leases_run_out = leases_run_out
         #: By kind too, so that a limit may change its algorithm. Those to be looked at next come first.
         self._lines: OrderedDict[tuple[Kind, str], MemoryLine] = OrderedDict()
         self._reserved: dict[int, Expiring[bytes]] = {}  # drafts, by how long they are kept
@@ -100,7 +113,7 @@ class MemoryAccounts(Accounts):
 
     async def read(self, plan: Plan) -> list[LineState]:
         now_us = self._now_us()
-        return [(self._known(line, now_us) or memory_line(line, self._share)).read(now_us) for line in plan]
+        return [(self._known(line, now_us) or self._unused(line)).read(now_us) for line in plan]
 
     async def rows(self, after: str = "", *, at_most: int = 1000) -> list[tuple[str, bytes]]:
         """Raises StoreRefused if ``after`` is no cursor."""
@@ -128,13 +141,16 @@ class MemoryAccounts(Accounts):
         return "late" if is_late else "settled"
 
     def _put_right(self, settlement: Settlement, was_taken: bool, now_us: int) -> None:
+        request_id = settlement.request_id
         for line in settlement.plan:
-            actual = settlement.actual[line.unit]
-            if was_taken:
-                reserved = settlement.reserved[line.unit]
-                self._line(line, now_us).settle(settlement.request_id, now_us, reserved, actual)
+            reserved, actual = settlement.reserved[line.unit], settlement.actual[line.unit]
+            if line.kind in ("lease", "window"):  # these know whether they have it
+                if (held := self._known(line, now_us)) is not None:
+                    held.settle(request_id, now_us, reserved, actual)
+            elif was_taken:
+                self._line(line, now_us).settle(request_id, now_us, reserved, actual)
             elif line.kind == "budget":
-                self._line(line, now_us).take(settlement.request_id, now_us, actual)
+                self._line(line, now_us).take(request_id, now_us, actual)
 
     def _reserve(self, admission: Admission, now_us: int) -> bool:
         """Keep its draft; False if it is kept already, or was settled before it was admitted."""
@@ -142,15 +158,18 @@ class MemoryAccounts(Accounts):
         if self._settled.get(request_id, now_us) or any(request_id in drafts for drafts in self._reserved.values()):
             return False
         leases_s = (line.window_s for line in admission.plan if line.kind == "lease")
-        kept_us = microseconds(max(leases_s, default=RESERVED_S))
+        kept_us = microseconds(max(leases_s, default=self._hold_s))
         self._reserved.setdefault(kept_us, Expiring(kept_us)).put(request_id, now_us, admission.draft)
         return True
 
     def _line(self, line: Line, now_us: int) -> MemoryLine:
         held = self._known(line, now_us)
         if held is None:
-            held = self._lines[line.kind, line.key] = memory_line(line, self._share)
+            held = self._lines[line.kind, line.key] = self._unused(line)
         return held
+
+    def _unused(self, line: Line) -> MemoryLine:
+        return memory_line(line, self._share, leases_run_out=self._leases_run_out)
 
     def _known(self, line: Line, now_us: int) -> MemoryLine | None:
         held = self._lines.get((line.kind, line.key))

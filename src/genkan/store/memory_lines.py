@@ -8,6 +8,8 @@ from genkan.store.bucket import FULL, Bucket
 from genkan.store.expiring import Expiring
 from genkan.store.window import Window
 
+_FOR_EVER_US = 10**18
+
 
 def microseconds(seconds: float) -> int:
     """The nearest whole number of them: integers add up without an error."""
@@ -127,16 +129,21 @@ class WindowLine(MemoryLine):
 
 
 class LeaseLine(MemoryLine):
-    """Requests that run at the same time, of which this process applies a share."""
+    """Requests that run at the same time, of which this process applies a share.
 
-    def __init__(self, line: Line, share: float) -> None:
+    Unless it ``runs_out``, a place is held until it is settled; that it may take the line's window is then a guess.
+    """
+
+    def __init__(self, line: Line, share: float, *, runs_out: bool) -> None:
         super().__init__(line)
         self._share = share
-        self._held = Expiring[None](_window_us(line.window_s))
+        self._runs_out = runs_out
+        self._held = Expiring[None](_window_us(line.window_s) if runs_out else _FOR_EVER_US)
 
     def change(self, line: Line, now_us: int) -> None:
         super().change(line, now_us)
-        self._held.kept_us = _window_us(line.window_s)
+        if self._runs_out:
+            self._held.kept_us = _window_us(line.window_s)
 
     def fits(self, now_us: int, cost: int) -> bool:
         return self._free(now_us) > 0
@@ -154,7 +161,11 @@ class LeaseLine(MemoryLine):
     def state(self, now_us: int, cost: int) -> LineState:
         free = self._free(now_us)
         retry_us = 0 if free >= cost else self._held.fewer_us(now_us, cost - free)
-        return _state(max(0, free), retry_us, self._held.last_us(now_us))
+        reset_us = self._held.last_us(now_us)
+        if not self._runs_out:
+            window_us = _window_us(self.line.window_s)
+            retry_us, reset_us = min(retry_us, window_us), min(reset_us, window_us)
+        return _state(max(0, free), retry_us, reset_us)
 
     def is_idle(self, now_us: int) -> bool:
         self._held.forget(now_us)
@@ -200,14 +211,14 @@ class BudgetLine(MemoryLine):
         return self.line.limit - (0 if self.is_idle(now_us) else self._spent)
 
 
-def memory_line(line: Line, share: float = 1.0) -> MemoryLine:
+def memory_line(line: Line, share: float = 1.0, *, leases_run_out: bool = True) -> MemoryLine:
     """The state of ``line``, not used yet. ``share`` is what is applied of rates and leases; of budgets it is all."""
     if line.kind == "bucket":
         return BucketLine(line, share)
     if line.kind == "window":
         return WindowLine(line, share)
     if line.kind == "lease":
-        return LeaseLine(line, share)
+        return LeaseLine(line, share, runs_out=leases_run_out)
     return BudgetLine(line)
 
 

@@ -16,8 +16,8 @@ class Answer:
 
     ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
     passed, ``pieces`` how many pieces of a stream have passed that say something, ``text_bytes`` how much that was, and
-    ``filtered`` says that a content filter ended it as soon as it began. ``cost_nano_usd`` is what it cost its client, once it has passed and if that is
-    known. Those who pass an answer on fill them.
+    ``filtered`` says that a content filter ended it as soon as it began. ``cost_nano_usd`` is what it cost its client,
+    once it has passed and if that is known. Those who pass an answer on fill them.
     """
 
     __slots__ = (

@@ -59,6 +59,7 @@ _GEMINI_KEY_REFUSED = "API_KEY_INVALID"
 _MONEY = (402, 429)
 _BEGINNING_CHARS = 400
 _MAX_TEXT_CHARS = 2000
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # every server's own; what is none of these is no code
 
 
 def refusal(
@@ -112,7 +113,7 @@ def _meaning(
     elif code in _FILTER_CODES:
         code = CONTENT_FILTER
     else:
-        code = _shown(error.get("code"), secrets)
+        code = _shown_code(error.get("code"), secrets)
     return UpstreamRefused(
         _shown(message, secrets) or "The model's server refused the request.",
         upstream=upstream,
@@ -133,7 +134,7 @@ def relayed(status: int, body: bytes, retry_after_s: float | None, *, upstream: 
             upstream=upstream,
             status=status,
             kind=error["type"],
-            code=error["code"],
+            code=_shown_code(error["code"], ()),
             param=error["param"],
             retry_after_s=retry_after_s,
         )
@@ -176,6 +177,12 @@ def _shown(value: Any, secrets: Secrets) -> str | None:
     for secret in secrets:
         text = text.replace(secret, "[key]")
     return text[:_MAX_TEXT_CHARS]
+
+
+def _shown_code(value: Any, secrets: Secrets) -> str | None:
+    """A code for the client's eyes; None for what no server would mean as one, such as our key."""
+    text = _shown(value, secrets)
+    return text if text is not None and _CODE.fullmatch(text) else None
 
 
 def _text(value: Any) -> str | None:

@@ -3,7 +3,8 @@
 Theory. A gateway that passes bytes through still has to know four things: whether what comes is an answer at all
 (servers send HTML pages, error objects and half a JSON with status 200), whether the client has been given any of it
 yet (until then another upstream may be asked), whether it came to its end (a stream that just stops looks complete
-to OpenAI's clients), and what it cost (usage, or how much text it was where the upstream does not count). All four need each chunk's JSON once, and nothing needs it twice.
+to OpenAI's clients), and what it cost (usage, or how much text it was where the upstream does not count). All four need
+each chunk's JSON once, and nothing needs it twice.
 
 * A stream is complete when every choice has had its ``finish_reason``, with ``[DONE]`` or without; ``[DONE]`` alone is
   not enough, but it makes do with the choices that had begun.
@@ -22,15 +23,15 @@ from typing import Any
 import orjson
 
 from genkan.errors import GenkanError
-from genkan.wire.usage import Usage
+from genkan.wire.usage import MAX_TOKENS, Usage
 
 MAX_HELD_BYTES = 1 << 20
 _USAGE_NULL = b',"usage":null'
 #: Under what names an answer's text stands in its choices, and the objects and lists that hold it.
 _TEXTS = frozenset(
     {
-        "message", "delta", "text", "content", "refusal", "thinking", "tool_calls", "function_call", "function", "custom",
-        "name", "arguments", "input", "audio", "transcript",
+        "message", "text", "content", "refusal", "thinking", "audio", "transcript", "tool_calls",
+        "function_call", "function", "custom", "name", "arguments", "input",
     }
 )  # fmt: skip
 _REASONING = frozenset({"reasoning_content", "reasoning"})  # where both are, they are the same text twice
@@ -130,11 +131,11 @@ class AnswerStream:
         delta = choice.get("delta")
         if type(delta) is not dict:
             return False
-        content = delta.get("content")
-        if content and type(content) is str and len(delta) == 1:
+        text = delta.get("content") or delta.get("reasoning_content")
+        if text and type(text) is str and "tool_calls" not in delta:
             self.started = True
             self.pieces += 1
-            self.text_bytes += len(content) if content.isascii() else len(content.encode())
+            self.text_bytes += len(text) if text.isascii() else len(text.encode())
         elif _says_something(choice):
             self.started = True
             self.pieces += 1
@@ -144,7 +145,7 @@ class AnswerStream:
     def _wanted(self, chunk: dict[str, Any]) -> bool:
         choices = chunk.get("choices")
         usage = chunk.get("usage")
-        if type(usage) is dict and (self.usage is None or _counts(usage)):
+        if type(usage) is dict and (self.usage is None or _counts(usage) or not _counts(self.usage)):
             self.usage = usage
         if error := chunk.get("error"):
             raise ErrorInAnswer(error)
@@ -175,7 +176,7 @@ class AnswerStream:
             raise ErrorInAnswer(choice.get("error") or reason)
         if said:
             self.pieces += 1
-            self.text_bytes += _text_bytes(choice)
+            self.text_bytes += _text_bytes(choice.get("delta") or choice.get("text"))
         if reason:
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"
@@ -279,6 +280,15 @@ def _text_bytes(value: Any, depth: int = _DEPTH) -> int:
 
 
 def _counts(raw: dict[str, Any]) -> bool:
+    prompt, completion, total = raw.get("prompt_tokens"), raw.get("completion_tokens"), raw.get("total_tokens")
+    if (
+        type(prompt) is int
+        and type(completion) is int
+        and type(total) is int
+        and 0 < prompt <= total <= MAX_TOKENS
+        and prompt + completion == total
+    ):
+        return True  # the same as below, at once: some streams have usage in every chunk
     usage = Usage.read(raw)
     return usage is not None and usage.total > 0
 

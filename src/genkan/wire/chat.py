@@ -37,6 +37,8 @@ class Sampling:
     n: int = 1
 
 
+#: Other models that gateways behind us (OpenRouter, LiteLLM) are to ask when the one that is asked for fails.
+_OTHER_MODELS = ("models", "fallbacks")
 _AS_THE_MODEL_DOES = Sampling()
 #: Most requests have none of these, and to look for each one by one would cost more than all the rest.
 _SAMPLING = frozenset(
@@ -118,6 +120,22 @@ class CompletionRequest(GenerationRequest):
         fields.boolean("echo")
         fields.string("suffix")
         return cls(prompts=_prompts(fields.require("prompt")), sampling=_sampling(fields, raw, max_tokens), **view)
+
+
+def refuse_other_models(request: GenerationRequest) -> None:
+    """Raises InvalidRequest where the body names models besides ``model``: nobody here knows what they cost.
+
+    For callers that are limited to some models, or by a budget; for others the field goes on as it is.
+    """
+    for name in _OTHER_MODELS:
+        if request.raw.get(name):
+            error = InvalidRequest(
+                f"'{name}' is not allowed for this API key: it is limited to some models or by a budget, and other "
+                "models can only be reached by routes.",
+                param=name,
+            )
+            error.should_retry = False
+            raise error
 
 
 def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:

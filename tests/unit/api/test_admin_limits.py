@@ -14,7 +14,7 @@ from genkan.api.exchange import Exchange
 from genkan.api.routes import Api
 from genkan.config import ServerConfig
 from genkan.errors import StoreTimeout
-from genkan.store.accounts import Accounts, Admission, Amounts, Line, LineState, Plan, Unit
+from genkan.store.accounts import Accounts, Admission, Amounts, Line, LineState, Plan, Settlement, Unit
 from genkan.wire.caller import Caller
 
 pytestmark = pytest.mark.anyio
@@ -171,3 +171,12 @@ async def test_without_redis_it_is_unavailable() -> None:
     accounts.read = slow  # type: ignore[method-assign]  # Redis, too slow
     client = await AsgiClient(api(accounts)).request("GET", "/admin/limits")
     assert (client.status, client.error["code"]) == (503, "accounts_unavailable")
+
+
+async def test_what_was_spent_beyond_a_budget_is_shown_and_nothing_remains_of_it() -> None:
+    accounts = memory_ledger()
+    over = Amounts(budget_tokens=1700, budget_nano_usd=7 * 10**9)
+    await accounts.settle([Settlement("req_1", PLAN, Amounts(), over, b"", was_admitted=False)])
+    money, tokens = (await shown(api(accounts)))["groups"][1]["budgets"]
+    assert (money["spent_usd"], money["remaining_usd"], money["remaining"]) == (7.0, 0.0, 0)
+    assert (tokens["spent"], tokens["remaining"]) == (1700, 0)

@@ -6,7 +6,7 @@ import pytest
 from asgi import AsgiClient
 from scripted_upstreams import VirtualClock
 
-from genkan.api.auth import Doorkeeper, require_admin
+from genkan.api.auth import Doorkeeper, _is_loopback_address, require_admin
 from genkan.api.exchange import Exchange, Header
 from genkan.api.routes import Api
 from genkan.config import ServerConfig, TenantConfig
@@ -19,6 +19,7 @@ from genkan.wire.caller import Caller
 
 pytestmark = pytest.mark.anyio
 SECRET = b"s" * 32
+OPEN = ServerConfig(open_to="any")
 
 
 async def status_for(peer: str | None, server: ServerConfig) -> int:
@@ -47,16 +48,63 @@ async def test_says_why_and_what_to_do() -> None:
     assert "server.open_to" in client.error["message"]
 
 
+async def test_what_peers_call_themselves_is_not_kept_nor_repeated_at_length() -> None:
+    before = _is_loopback_address.cache_info().currsize
+    for name in ("not-an-address", "127.0.0.1" + "x" * 60_000, "::1%" + "x" * 60_000):
+        client = AsgiClient(Api({}, Doorkeeper(ServerConfig()).admit, []), peer=name)
+        await client.request("GET", "/nowhere")
+        assert client.status == 401
+        assert len(client.error["message"]) < 400
+    assert _is_loopback_address.cache_info().currsize == before
+
+
+FOREIGN = [(b"host", b"evil.example:3000"), (b"origin", b"https://evil.example"), (b"origin", b"null")]
+
+
+@pytest.mark.parametrize("header", FOREIGN, ids=str)
+async def test_without_keys_a_page_of_another_site_gets_nothing_of_any_path(header: Header) -> None:
+    door = Door(ServerConfig())
+    await door.ring.refresh()
+    for method, path in (("POST", "/v1/x"), ("GET", "/admin/x"), ("GET", "/admin/prefix-cache"), ("GET", "/nowhere")):
+        client = await AsgiClient(door.app).request(method, path, headers=[header])
+        assert (client.status, client.error["code"]) == (401, "invalid_api_key")
+        assert f"the header {header[0].decode()} says" in client.error["message"]
+        assert "server.open_to" in client.error["message"]
+    assert door.entered == []
+    for path in ("/", "/health"):
+        assert (await AsgiClient(door.app).request("GET", path, headers=[header])).status == 200
+
+
+@pytest.mark.parametrize("host", [b"127.0.0.1:3000", b"localhost:3000", b"[::1]:3000", b"localhost"])
+async def test_without_keys_this_machine_is_asked_for_by_its_own_names(host: bytes) -> None:
+    door = Door(ServerConfig())
+    await door.ring.refresh()
+    headers = [(b"host", host), (b"origin", b"http://" + host)]
+    assert (await AsgiClient(door.app).request("POST", "/v1/x", headers=headers)).status == 200
+    assert (await AsgiClient(door.app, peer="192.0.2.7").request("POST", "/v1/x", headers=headers)).status == 401
+
+
+@pytest.mark.parametrize("header", FOREIGN, ids=str)
+async def test_by_a_key_and_where_it_is_open_to_any_a_server_has_any_name(header: Header) -> None:
+    door = Door(ServerConfig(open_to="any"))
+    await door.ring.refresh()
+    assert (await AsgiClient(door.app).request("POST", "/v1/x", headers=[header])).status == 200
+    door = Door(ServerConfig())
+    key = bearer((await door.create()).text)
+    authorization = (b"authorization", key)
+    assert (await AsgiClient(door.app).request("POST", "/v1/x", headers=[header, authorization])).status == 200
+
+
 class Door:
     """A door with keys, and an endpoint behind it that remembers who came in."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, server: ServerConfig = OPEN, **options: Any) -> None:
         self.clock = VirtualClock()
         self.store = MemoryKeyStore()
         self.issuer = KeyIssuer(self.store, SECRET, self.clock)
         self.ring = KeyRing(self.store, SECRET, self.clock, trust_s=300)
         tenants = [TenantConfig(name="narrow", models=["a", "b"]), TenantConfig(name="wide")]
-        keeper = Doorkeeper(ServerConfig(open_to="any"), self.ring, tenants=tenants, clock=self.clock, **options)
+        keeper = Doorkeeper(server, self.ring, tenants=tenants, clock=self.clock, **options)
         table = {"/v1/x": {"POST": self._enter}, "/admin/x": {"GET": self._administer}, "/": {"GET": self._enter}}
         self.app = Api({**table, "/admin/prefix-cache": table["/admin/x"], "/health": table["/"]}, keeper.admit, [])
         self.entered: list[Caller] = []

@@ -7,7 +7,14 @@ from asgi import AsgiClient
 
 from genkan.api.exchange import Exchange
 from genkan.api.routes import Api
-from genkan.errors import AccountsUnavailable, BudgetSpent, RateLimited, RequestError, UpstreamThrottled
+from genkan.errors import (
+    AccountsUnavailable,
+    BudgetSpent,
+    RateLimited,
+    RequestError,
+    UpstreamRefused,
+    UpstreamThrottled,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -25,13 +32,43 @@ def limited(retry_after_s: float, unit: Any = "requests") -> RateLimited:
 
 @pytest.mark.parametrize(
     ("retry_after_s", "seconds", "ms"),
-    [(0.0004, "1", "1"), (0.25, "1", "250"), (1.0001, "2", "1001"), (59.5, "60", "59500"), (7200.0, "60", "60000")],
+    [(0.0004, "1", "1"), (0.25, "1", "250"), (1.0001, "2", "1001"), (59.5, "60", "59500"), (60.0, "60", "60000")],
 )
 async def test_a_limit_says_when_to_come_back_to_the_millisecond(retry_after_s: float, seconds: str, ms: str) -> None:
     answer = await answer_to(limited(retry_after_s))
     assert answer.status == 429
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == (seconds, ms)
     assert "x-should-retry" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimited("Try again in 7200 s.", unit="requests", retry_after_s=7200.0),
+        UpstreamThrottled(upstream="u", retry_after_s=60.5),
+    ],
+    ids=["ours", "an upstream's"],
+)
+async def test_who_would_wait_a_minute_in_vain_is_told_not_to(error: RequestError) -> None:
+    answer = await answer_to(error)
+    assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("60", "false")
+    assert answer.error["message"] == error.message
+
+
+async def test_the_code_of_an_upstream_is_for_the_client_and_not_for_the_log() -> None:
+    lines: list[dict[str, object]] = []
+
+    async def fail(exchange: Exchange) -> None:
+        try:
+            raise UpstreamRefused(
+                "no", upstream="u", status=400, kind="k", code="client_gone", param=None, retry_after_s=None
+            )
+        finally:
+            lines.append(exchange.fields)
+
+    answer = await AsgiClient(Api({"/x": {"GET": fail}}, lambda _: None, [])).request("GET", "/x")
+    assert answer.error["code"] == "client_gone"
+    assert lines == [{"error": "refused"}]
 
 
 @pytest.mark.parametrize("unit", ["requests", "tokens"])

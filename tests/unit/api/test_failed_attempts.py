@@ -38,6 +38,23 @@ def test_addresses_of_one_ipv6_network_are_one_and_ipv4_addresses_are_not() -> N
     assert failures.add("::ffff:198.51.100.77") == 0
 
 
+def test_all_who_come_from_no_address_are_one() -> None:
+    failures = FailedAttempts(VirtualClock())
+    for n in range(10):
+        assert failures.add(f"nowhere-{n}") == 0
+        assert failures.add(f"2001:db8::{n}%{'x' * 60_000}") == 0
+    assert failures.add("") > 0
+    assert list(failures._states) == ["unknown"]
+    assert failures.add("192.0.2.1") == 0
+
+
+def test_an_ipv4_address_in_an_ipv6_one_is_the_same_whatever_its_interface() -> None:
+    failures = FailedAttempts(VirtualClock())
+    for peer in ("198.51.100.7", "::ffff:198.51.100.7", "::ffff:198.51.100.7%eth0"):
+        failures.add(peer)
+    assert list(failures._states) == ["198.51.100.7"]
+
+
 def test_many_addresses_leave_little_behind() -> None:
     failures = FailedAttempts(VirtualClock())
     for n in range(20_000):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from redis import Redis
 from redis_servers import RunningRedis, running_redis
 
 from genkan.cli.keys import keys
@@ -179,3 +180,15 @@ def test_without_a_server_the_embedded_redis_keeps_what_one_command_made_for_the
     kept = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
     assert digest(secret, key.encode()).encode() in kept
     assert key[-8:].encode() not in kept
+
+
+def test_a_record_that_ends_after_the_last_year_there_is_hides_no_other(redis: RunningRedis, genkan: Genkan) -> None:
+    assert genkan("create", "--tenant", "acme", "--expires-in", "30d").exit_code == 0
+    with Redis(unix_socket_path=str(redis.socket)) as client:
+        (record,) = client.hvals("genkan:keys")
+        content = json.loads(record)
+        for number, late in enumerate((1_795_271_356_162.0, 1e300)):
+            client.hset("genkan:keys", f"{number}" * 64, json.dumps({**content, "expires_s": late}))
+    result = genkan("list")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.stdout.count("acme"), result.stdout.count("after 9999")) == (3, 2)

@@ -85,9 +85,10 @@ def test_rows_that_are_none_are_left_out_and_told_of(server: LedgerServer) -> No
 
 
 def test_what_is_no_cursor_is_an_error(server: LedgerServer) -> None:
-    result = genkan(server, "export", "--after", "yesterday")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "the ledger cannot be read" in result.stderr
+    for garbage in ("yesterday", "1", "1-", "1-1 ", "1-1\n", "-", "$", "٣-٣"):
+        result = genkan(server, "export", "--format", "csv", "--after", garbage)
+        assert (result.exit_code, result.stdout) == (2, ""), garbage
+        assert "must be a cursor" in result.stderr
 
 
 def test_an_interrupted_export_says_how_far_it_came(server: LedgerServer, monkeypatch: pytest.MonkeyPatch) -> None:

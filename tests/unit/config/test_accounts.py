@@ -127,3 +127,36 @@ def test_prices_may_stand_in_a_file_beside(tmp_path: Path) -> None:
 def test_a_wrong_price_in_a_file_beside_is_named_as_if_it_stood_here(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("models: [{model: m, input: 0.0000001}]", encoding="utf-8")
     assert refusal(tmp_path, prices="list.yaml").startswith("prices.models[0].input: ")
+
+
+@pytest.mark.parametrize(
+    ("second", "unit"), [({"usd": 2}, "usd"), ({"tokens": 9}, "tokens"), ({"usd": 2, "tokens": 9}, "usd")]
+)
+def test_a_budget_of_a_period_and_unit_is_given_once(tmp_path: Path, second: dict[str, int], unit: str) -> None:
+    first = {"per": "month", "usd": 1, "tokens": 5}
+    said = refusal(tmp_path, tenants=[{"name": "acme", "budgets": [first, {"per": "month", **second}]}])
+    assert said == f"tenants[0].budgets: more than one budget per month in {unit}"
+    elsewhere = [first, {"per": "day", **second}]
+    assert len(loaded(tmp_path, tenants=[{"name": "acme", "budgets": elsewhere}]).tenants[0].budgets) == 2
+    apart = [{"per": "month", "usd": 1}, {"per": "month", "tokens": 5}]
+    assert len(loaded(tmp_path, tenants=[{"name": "acme", "budgets": apart}]).tenants[0].budgets) == 2
+
+
+def test_a_price_is_at_an_upstream_that_there_is(tmp_path: Path) -> None:
+    price = {"model": "m", "input": 1, "output": 2}
+    assert loaded(tmp_path, prices={"models": [{**price, "upstream": "u"}]}).prices.models[0].upstream == "u"
+    said = refusal(tmp_path, prices={"models": [price, {**price, "upstream": "elsewhere"}]})
+    assert said == "prices.models[1].upstream: 'elsewhere' is not defined; allowed: u"
+
+
+def test_a_price_list_in_a_file_may_be_for_other_configurations_too(tmp_path: Path) -> None:
+    models = [{"model": "m", "input": 1, "output": 2, "upstream": "elsewhere"}]
+    (tmp_path / "prices.yaml").write_text(yaml.safe_dump({"models": models}), encoding="utf-8")
+    assert loaded(tmp_path, prices="prices.yaml").prices.models[0].upstream == "elsewhere"
+
+
+@pytest.mark.parametrize("url", ["embedded", "memory"])
+def test_sentinels_are_of_a_redis_elsewhere(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, redis={"url": url, "sentinels": ["h:26379"]})
+    assert said == f"redis.sentinels: go with redis:// or rediss://; redis.url is '{url}'"
+    assert loaded(tmp_path, redis={"url": url, "url_env": "REDIS_URL", "sentinels": ["h:26379"]}).redis.sentinels

@@ -292,3 +292,11 @@ async def test_long_answers_to_some_never_lock_a_route_for_others() -> None:
     assert estimator.answer_tokens(None, 1) > 6000
     assert fitted(30 + estimator.answer_tokens(None, 1), 30, plan) == 6000
     assert fitted(7000 + 10, 7000, plan) == 7000  # but the prompt alone can never fit
+
+
+async def test_where_a_budget_applies_the_body_names_no_other_models() -> None:
+    async with Rig(**budget(usd=1)) as rig:
+        with pytest.raises(InvalidRequest) as caught:
+            await rig.ask(models=["o1-pro"])
+        assert caught.value.param == "models"
+        assert (await rig.ask(tenant="free", models=["o1-pro"])).body is not None

@@ -116,6 +116,73 @@ def test_the_bound_covers_a_templates_own_prompt(tokenizer: TextTokenizer) -> No
     assert most_prompt_tokens(size_of(chat(*messages))) >= counted(tokenizer, messages)
 
 
+BIG = "x" * 50_000
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"documents": [{"text": BIG}]},
+        {"prediction": {"type": "content", "content": BIG}},
+        {"chat_template_kwargs": {"doc": BIG}},
+        {"guided_json": BIG},
+        {"tool_choice": {"type": "function", "function": {"name": BIG}}},
+        {BIG: True},
+    ],
+    ids=lambda field: next(iter(field))[:20],
+)
+def test_all_that_may_get_into_a_prompt_is_within_its_bound(field: dict[str, Any]) -> None:
+    request = chat(user("x"), **field)
+    assert most_prompt_tokens(size_of(request)) > most_prompt_tokens(size_of(chat(user("x")))) + 50_000
+    assert Estimator().prompt_tokens(size_of(request)) == Estimator().prompt_tokens(size_of(chat(user("x"))))
+
+
+def test_settings_that_are_known_take_no_room() -> None:
+    settings = {"temperature": 0.5, "top_k": 5, "user": "u" * 100, "stop": ["x"], "cache_salt": "s", "unknown": None}
+    assert size_of(chat(user("x"), **settings)) == size_of(chat(user("x")))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "file", "file": {"file_id": "file-abc"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "https://h.example/a.pdf"}},
+        {"type": "video_url", "video_url": {"url": "https://h.example/a.mp4"}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "a kind of next year"},
+    ],
+    ids=lambda part: str(part["type"]),
+)
+def test_a_part_of_unknown_size_may_fill_a_context_window(part: dict[str, Any]) -> None:
+    assert most_prompt_tokens(size_of(chat(user([part])))) > 1_000_000
+    assert most_prompt_tokens(size_of(chat(user([part, part])))) < 1_100_000  # there is but one window
+    assert Estimator().prompt_tokens(size_of(chat(user([part])))) < 5_000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        chat(user("x"), web_search_options={}),
+        chat(user("x"), plugins=[{"id": "web"}]),
+        chat(user("x"), chat_template="{% for i in range(9999) %}{{ messages }}{% endfor %}"),
+        chat({"role": "assistant", "content": None, "audio": {"id": "audio_1"}}, user("x")),
+    ],
+    ids=["search", "plugins", "template", "audio"],
+)
+def test_what_an_upstream_fetches_may_fill_a_context_window(request_: ChatRequest) -> None:
+    assert most_prompt_tokens(size_of(request_)) > 1_000_000
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_image", "image"])
+def test_an_image_has_a_bound_however_it_comes(kind: str) -> None:
+    bound = most_prompt_tokens(size_of(chat(user([{"type": kind, kind: {"url": "https://h.example/a.png"}}]))))
+    assert 48_169 < bound < 50_000
+
+
+def test_parts_that_are_text_count_as_text() -> None:
+    assert 1000 < size_of(chat(user([{"type": "refusal", "refusal": "x" * 1000}]))).ascii < 1100
+
+
 # Guesses
 
 
@@ -152,12 +219,12 @@ def test_guesses_come_near_for_scripts_that_take_turns(tokenizer: TextTokenizer)
 @given(
     st.lists(
         st.tuples(
-            st.builds(Size, CHARS, CHARS, st.integers(0, 500), st.integers(0, 3), CHARS),
+            st.builds(Size, CHARS, CHARS, st.integers(0, 500), st.integers(0, 3), CHARS, st.integers(0, 2), CHARS),
             st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1, 128),
         ),
         max_size=30,
     ),
-    st.builds(Size, CHARS, CHARS, st.integers(1, 500), st.just(0), st.just(0)),
+    st.builds(Size, CHARS, CHARS, st.integers(1, 500), st.just(0), st.just(0), st.just(0), CHARS),
 )  # fmt: skip
 def test_whatever_upstreams_say_a_guess_stays_possible(learnt: list[tuple[Size, int, int, int]], size: Size) -> None:
     estimator = Estimator()
@@ -176,11 +243,19 @@ def test_an_answers_length_is_learnt_and_never_more_than_allowed() -> None:
     assert estimator.answer_tokens(10, 3) == 30
 
 
-def test_images_are_not_learnt_from() -> None:
+@pytest.mark.parametrize("beside", [{"images": 1}, {"files": 1}, {"unknown": 9000}], ids=str)
+def test_what_is_not_measured_is_not_learnt_from(beside: dict[str, int]) -> None:
     estimator, size = Estimator(), Size(100, 0, 1, 0, 0)
     before = estimator.prompt_tokens(size)
-    estimator.learn(size._replace(images=1), 9000, 1, 1)
+    estimator.learn(size._replace(**beside), 9000, 1, 1)
     assert estimator.prompt_tokens(size) == before
+
+
+def test_a_few_settings_do_not_keep_it_from_learning() -> None:
+    estimator, size = Estimator(), Size(100, 0, 1, 0, 0, unknown=30)
+    before = estimator.prompt_tokens(size)
+    estimator.learn(size, 90, 1, 1)
+    assert estimator.prompt_tokens(size) > before
 
 
 @pytest.mark.parametrize("make", [str, lambda text: "한" + text], ids=["ascii", "mixed"])

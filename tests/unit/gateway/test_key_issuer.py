@@ -53,7 +53,16 @@ async def test_expiry_is_a_moment_or_a_time_from_now(rig: Rig) -> None:
     assert (await rig.create()).key.expires_s is None
     assert (await rig.create(expires_in_s=60)).key.expires_s == now_s + 60
     assert (await rig.create(expires_at=now_s + 5)).key.expires_s == now_s + 5
-    for wrong in ({"expires_at": now_s}, {"expires_at": now_s + 9, "expires_in_s": 9}):
+    ahead_s = 100 * 365 * 86_400
+    assert (await rig.create(expires_at=now_s + ahead_s)).key.expires_s == now_s + ahead_s
+    too_late = now_s + ahead_s + 1
+    milliseconds = 1_795_271_356_162
+    for wrong in (
+        {"expires_at": now_s},
+        {"expires_at": too_late},
+        {"expires_at": milliseconds},
+        {"expires_at": now_s + 9, "expires_in_s": 9},
+    ):
         with pytest.raises(InvalidRequest) as caught:
             await rig.create(**wrong)
         assert caught.value.param == "expires_at"

@@ -1,6 +1,7 @@
 """A key's record: what is written can be read, and nothing else."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -94,3 +95,12 @@ def test_people_see_everything_but_the_key() -> None:
 def test_a_new_key_is_not_asked_to_be_just_anything(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         NewKey.model_validate(wrong)
+
+
+def test_a_new_key_has_a_budget_once_and_an_old_one_what_it_has() -> None:
+    twice = [{"per": "day", "tokens": 5}, {"per": "day", "tokens": 6}]
+    with pytest.raises(ValidationError, match="more than one budget per day in tokens") as caught:
+        NewKey.model_validate({"tenant": "acme", "budgets": twice})
+    assert caught.value.errors()[0]["loc"] == ("budgets",)
+    key = replace(PLAIN, budgets=tuple(BudgetConfig.model_validate(budget) for budget in twice))
+    assert read_record(write_record(key)) == key

@@ -16,6 +16,7 @@ from genkan.gateway.key_format import fingerprint, mint
 from genkan.gateway.key_issuer import Issued, KeyIssuer
 from genkan.gateway.key_records import NewKey
 from genkan.gateway.key_ring import KeyRing
+from genkan.gateway.seen_keys import SeenKeys
 from genkan.store.address import parse_address
 from genkan.store.keys import Edit, KeyTable, MemoryKeyStore, RedisKeyStore
 from genkan.store.resp import RespClient
@@ -211,3 +212,46 @@ async def test_two_workers_know_of_a_change_within_a_second(client: RespClient) 
     await until(found=False)
     for ring in rings:
         await ring.aclose()
+
+
+def restarted(rig: Rig, path: Path) -> KeyRing:
+    return KeyRing(rig.store, SECRET, rig.clock, trust_s=300, seen=SeenKeys(path))
+
+
+async def test_a_restart_does_not_open_what_had_keys_though_redis_lost_them(
+    rig: Rig, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    note = tmp_path / "data" / "keys.seen"
+    ring = restarted(rig, note)
+    await ring.refresh()
+    assert (ring.any, note.exists()) == (False, False)
+    issued = await rig.create()
+    await ring.refresh()
+    assert (ring.any, note.exists()) == (True, True)
+
+    rig.store.empty()
+    ring = restarted(rig, note)
+    await ring.refresh()
+    assert (ring.any, ring.is_stale, ring.find(issued.text.encode())) == (True, False, None)
+    (said,) = (record.getMessage() for record in log.records if record.levelno == logging.ERROR)
+    assert f"delete {note} and restart" in said
+    again = await rig.create()
+    await ring.refresh()
+    assert ring.find(again.text.encode()) == again.key
+
+    rig.store.empty()
+    note.unlink()
+    ring = restarted(rig, note)
+    await ring.refresh()
+    assert not ring.any
+
+
+async def test_keys_open_though_it_cannot_be_noted_that_there_are_any(
+    rig: Rig, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data").write_text("no folder")
+    issued = await rig.create()
+    ring = restarted(rig, tmp_path / "data" / "keys.seen")
+    await ring.refresh()
+    assert ring.find(issued.text.encode()) == issued.key
+    assert "a restart would open" in log.text

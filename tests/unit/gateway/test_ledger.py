@@ -145,6 +145,19 @@ async def test_it_is_in_the_journal_before_the_upstream_is_asked_and_as_long_as_
     assert path.exists()
 
 
+@pytest.mark.parametrize("has_some", [True, False])
+async def test_what_is_left_to_the_journal_is_told_if_there_is_any(
+    accounts: FlakyAccounts, tmp_path: Path, caplog: pytest.LogCaptureFixture, has_some: bool
+) -> None:
+    worker, accounts.is_down = Worker(accounts, tmp_path), True
+    await worker.ledger.start()
+    if has_some:
+        worker.ledger.settle(settlement("a"))
+    await worker.ledger.aclose(drain_s=0.01)
+    assert ("1 settlements are left to the journal" in caplog.text) is has_some
+    assert "0 settlements" not in caplog.text
+
+
 async def test_what_redis_may_have_done_is_asked_again_and_stays_single(
     accounts: FlakyAccounts, tmp_path: Path
 ) -> None:

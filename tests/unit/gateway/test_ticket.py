@@ -156,6 +156,16 @@ async def test_a_budget_bounds_the_answer_of_who_sets_no_bound(rig: Rig) -> None
     assert upstream.calls == [Call("req_1.1", "acme", 100)]
 
 
+async def test_the_bound_is_no_more_than_each_model_can_give() -> None:
+    models = [
+        model.model_copy(update={"max_output_tokens": 9000} if model.name == "small" else {}) for model in CONFIG.models
+    ]
+    async with Rig(CONFIG.model_copy(update={"models": models})) as rig:
+        first, second = served(refuse=unreachable("up-1")), served("up-2")
+        await rig.to(first, second).respond(ask(), CALLER)
+        assert [call.max_tokens for call in first.calls + second.calls] == [100, 9000]
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 async def test_a_bound_of_the_clients_own_stays(rig: Rig, field: str) -> None:
     upstream = served()
@@ -238,7 +248,7 @@ async def test_an_unknown_price_is_null_and_not_nothing(rig: Rig) -> None:
 async def test_a_whole_answer_without_usage_is_counted_by_us(rig: Rig) -> None:
     body = orjson.dumps({key: value for key, value in orjson.loads(HELLO_BODY).items() if key != "usage"})
     answer = await rig.to(served(body=body)).respond(ask(), CALLER)
-    counted = Usage(4, len(body) // 4)
+    counted = Usage(4, 1)  # "Hello", whatever JSON is around it
     row = await rig.row()
     assert (row.usage, row.estimated, row.attempts[0].estimated) == (counted, True, True)
     assert row.cost_nano_usd == answer.cost_nano_usd == counted.prompt * 2000 + counted.completion * 8000
@@ -252,7 +262,72 @@ async def test_a_stream_without_usage_costs_a_token_for_each_piece(rig: Rig) -> 
     assert (row.usage, row.estimated, row.state) == (Usage(4, 2), True, "ok")
 
 
+async def test_a_large_piece_of_a_stream_is_more_than_one_token(rig: Rig) -> None:
+    answer = await rig.to(served("up-1", chunk("word " * 40), chunk(finish_reason="stop"))).respond(
+        ask(stream=True), CALLER
+    )
+    await taken(answer)
+    assert (await rig.row()).usage == Usage(4, 50)
+
+
+def with_text(text: str) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return orjson.dumps({"choices": [choice], "x": "y" * 4000})
+
+
+@pytest.mark.parametrize(
+    ("stream", "fields", "tokens"),
+    [
+        (False, {}, 100),  # what the budget allowed
+        (True, {}, 100),
+        (False, {"max_tokens": 7}, 7),
+        (True, {"max_tokens": 7}, 7),
+        (False, {"max_completion_tokens": 7, "n": 3}, 21),
+    ],
+)
+async def test_no_estimate_is_more_than_was_allowed(
+    rig: Rig, stream: bool, fields: dict[str, Any], tokens: int
+) -> None:
+    events = [*[chunk("a")] * 200, chunk("word " * 400), chunk(finish_reason="stop")]
+    answer = await rig.to(served("up-1", *events, body=with_text("word " * 400))).respond(
+        ask(stream=stream, **fields), CALLER
+    )
+    await taken(answer)
+    assert (await rig.row()).usage == Usage(4, tokens)
+
+
+async def test_without_a_bound_all_that_was_said_is_counted(rig: Rig) -> None:
+    answer = await rig.to(served(body=with_text("word " * 400))).respond(ask(), replace(CALLER, tenant="other"))
+    await taken(answer)
+    assert (await rig.row()).usage == Usage(4, 500)
+
+
+async def test_an_empty_usage_at_the_end_does_not_undo_the_count(rig: Rig) -> None:
+    answer = await rig.to(served("up-1", *HELLO, chunk(usage={}))).respond(ask(stream=True), CALLER)
+    await taken(answer)
+    row = await rig.row()
+    assert (row.usage, row.estimated) == (BILLED, False)
+
+
+async def test_usage_that_cannot_be_written_again_goes_on_as_it_came(rig: Rig) -> None:
+    deep = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"x":' + b"[" * 400 + b"]" * 400 + b"}}"
+    answer = await rig.to(served("up-1", *HELLO[:3], deep)).respond(
+        ask(stream=True, stream_options={"include_usage": True}), CALLER
+    )
+    assert (await taken(answer))[-1] == deep
+    row = await rig.row()
+    assert (row.state, row.usage) == ("ok", BILLED)
+
+
 # --- Streams that do not come to their end ---
+
+
+async def test_a_bug_of_ours_within_a_stream_is_not_the_clients_leaving(rig: Rig) -> None:
+    answer = await rig.to(Buggy("up-1")).respond(ask(stream=True), CALLER)
+    with pytest.raises(ZeroDivisionError):
+        await taken(answer)
+    row = await rig.row()
+    assert (row.state, row.attempts[0].state) == ("internal_error", "internal_error")
 
 
 async def test_a_stream_that_is_cut_costs_what_was_delivered(rig: Rig) -> None:
@@ -356,7 +431,7 @@ async def test_a_request_that_an_upstream_refuses_costs_nothing(rig: Rig) -> Non
         await rig.to(rig.scripted("up-1", refused("their_own_word"))).respond(ask(), CALLER)
     assert await rig.used() == NOTHING
     row = await rig.row()
-    assert (row.state, row.attempts[0].state, row.attempts[0].cost_nano_usd) == ("their_own_word", "refused", 0)
+    assert (row.state, row.attempts[0].state, row.attempts[0].cost_nano_usd) == ("refused", "refused", 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -410,6 +485,20 @@ async def test_without_a_ledger_only_what_a_budget_applies_to_is_recorded() -> N
         assert len(await rig.rows()) == 1
         await rig.to(served()).respond(ask(), Caller("req_without_budget", tenant="nobody"))
         assert len(await rig.rows()) == 1
+
+
+class Buggy:
+    """An upstream whose code has a bug that shows within a stream."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
+        return Answer(batches=self._batches())
+
+    async def _batches(self) -> AsyncGenerator[list[bytes], None]:
+        yield [chunk("a")]
+        raise ZeroDivisionError
 
 
 class Filtered:

@@ -6,7 +6,7 @@ import hiredis
 import pytest
 
 from genkan.config.store import LedgerConfig
-from genkan.store.account_commands import ADMIT, SETTLE, AccountCommands, decision
+from genkan.store.account_commands import ADMIT, RENEW, SETTLE, AccountCommands, decision
 from genkan.store.accounts import Admission, Amounts, Line, LineState, Plan, Settlement, Unit
 
 BUCKET = Line("key/7", "bucket", Unit.REQUESTS, 3, 60.0, burst=5)
@@ -50,6 +50,13 @@ def test_settle(commands: AccountCommands, plan: Plan) -> None:
 
 def test_without_a_lease_a_reservation_is_held_for_30_s(commands: AccountCommands) -> None:
     assert b"\r\n$5\r\n30000\r\n$1\r\nr\r\n" in commands.admit(Admission("r", (BUCKET, BUDGET), Amounts()))
+
+
+def test_or_for_as_long_as_is_said() -> None:
+    commands = AccountCommands("p", LedgerConfig(), hold_s=120.0)
+    assert b"\r\n$6\r\n120000\r\n$1\r\nr\r\n" in commands.admit(Admission("r", (BUCKET, BUDGET), Amounts()))
+    renewed = RENEW.command(["p:leases"], ["r", 120_000, 0])
+    assert commands.renew([Admission("r", (BUCKET,), Amounts(), b"{}")]) == renewed
 
 
 def test_plans_are_remembered_by_what_they_are_and_not_without_end(commands: AccountCommands) -> None:

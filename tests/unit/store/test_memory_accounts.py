@@ -7,7 +7,7 @@ from hand_clock import HandClock
 
 from genkan.config.store import LedgerConfig
 from genkan.errors import StoreRefused
-from genkan.store.accounts import Admission, Amounts, Decision, Line, Plan, Settlement, Unit
+from genkan.store.accounts import Admission, Amounts, Decision, Line, LineState, Plan, Settlement, Unit
 from genkan.store.memory_accounts import MemoryAccounts
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +173,35 @@ async def test_what_fits_a_limit_but_not_the_share_of_it_has_to_be_alone(clock: 
 async def test_the_smallest_share_still_lets_something_through(clock: HandClock) -> None:
     mite = MemoryAccounts(clock, ledger=LedgerConfig(), share=1e-6)
     assert (await admit(mite, "r", (REQUESTS, TOKENS, RUNNING))).denied is None
+
+
+async def test_leases_that_do_not_run_out_are_held_until_they_are_settled(clock: HandClock) -> None:
+    local = MemoryAccounts(clock, ledger=LedgerConfig(), share=0.5, leases_run_out=False)
+    for request_id in ("a", "b"):
+        assert (await admit(local, request_id, (RUNNING,))).denied is None
+    clock.advance(86400.0)
+    await local.close_lost()
+    denied = await admit(local, "c", (RUNNING,))
+    assert denied == Decision(RUNNING, (LineState(0, 30.0, 30.0),))
+    changed = Line("running", "lease", Unit.REQUESTS, limit=6, window_s=10.0)
+    assert await local.read((changed,)) == [LineState(1, 0.0, 10.0)]
+    await local.settle([Settlement(request_id, (RUNNING,), EACH, EACH, b"") for request_id in ("a", "b")])
+    assert await local.read((RUNNING,)) == [LineState(2, 0.0, 0.0)]
+    clock.advance(121.0)
+    await local.close_lost()
+    assert len(local) == 0
+
+
+async def test_without_a_lease_a_request_is_lost_after_as_long_as_is_said(clock: HandClock) -> None:
+    accounts = MemoryAccounts(clock, ledger=LedgerConfig(), hold_s=120.0)
+    admission = Admission("r", (REQUESTS,), EACH, b"{}")
+    await accounts.admit(admission)
+    clock.advance(119.0)
+    await accounts.renew([admission])
+    clock.advance(119.0)
+    assert await accounts.close_lost() == 0
+    clock.advance(1.0)
+    assert await accounts.close_lost() == 1
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.1, math.nan])

@@ -72,6 +72,23 @@ async def test_a_budgets_bound_is_the_answers(faults: FaultUpstream, stream: boo
     assert faults.ledger.attempts[0].body["max_tokens"] == 50
 
 
+async def test_a_budgets_bound_has_the_name_that_the_client_knows(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        request = chat(max_completion_tokens=None)
+        await taken(await upstream.respond(request, "ok", total_s=60.0, call=Call("req_7.1", "acme", 50)))
+    body = faults.ledger.attempts[0].body
+    assert body["max_completion_tokens"] == 50
+    assert "max_tokens" not in body
+
+
+async def test_a_stream_is_measured_as_it_passes(faults: FaultUpstream) -> None:
+    async with openai_upstream(faults.base_url) as upstream:
+        answer = await upstream.respond(chat(stream=True), "ok", total_s=60.0)
+        assert 0 < answer.text_bytes <= len(TEXT)
+        await taken(answer)
+    assert (answer.pieces, answer.text_bytes) == (USAGE["completion_tokens"], len(TEXT))
+
+
 @pytest.mark.parametrize("prompt", ["a", ["a", "b"]], ids=["one", "two"])
 async def test_text_completions_go_to_their_own_path_and_end_with_an_answer_to_each_prompt(
     faults: FaultUpstream, prompt: Any

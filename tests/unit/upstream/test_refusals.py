@@ -228,7 +228,22 @@ def test_every_secret_is_taken_out_wherever_it_stands() -> None:
     body = orjson.dumps(openai(f"{secrets[0]} with {KEY}, {KEY}", code=secrets[0], param=KEY))
     error = refusal(400, {}, body, upstream="up", secrets=secrets, now_unix_s=0)
     assert isinstance(error, UpstreamRefused)
-    assert (error.message, error.code, error.param) == ("[key] with [key], [key]", "[key]", "[key]")
+    assert (error.message, error.code, error.param) == ("[key] with [key], [key]", None, "[key]")
+
+
+@pytest.mark.parametrize("code", ["out_of_range", "Invalid-Parameter.Value", "1210", "x" * 64])
+def test_a_servers_own_code_is_shown_but_not_recorded(code: str) -> None:
+    error = refused(400, openai(code=code))
+    assert (error.code, error.outcome) == (code, "refused")
+
+
+@pytest.mark.parametrize("code", ["x" * 65, "two words", "a\nb", "out_of_range\n", "\x1b[2J", "é", "", 7, None, ["a"]])
+def test_what_no_server_means_as_a_code_is_not_shown_as_one(code: Any) -> None:
+    assert refused(400, openai(code=code)).code is None
+    body = orjson.dumps(openai(code=code))
+    error = relayed(400, body, None, upstream="engine")
+    assert error is not None
+    assert error.code is None
 
 
 def test_without_a_key_nothing_is_taken_out() -> None:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from faults.canonical import USAGE, VENDOR, Canonical
 
-from genkan.wire.answers import AnswerStream, ErrorInAnswer, MalformedAnswer, WholeAnswer
+from genkan.wire.answers import AnswerStream, ErrorInAnswer, MalformedAnswer, WholeAnswer, text_bytes_of
 
 CANONICAL = Canonical("m", include_usage=True)
 PLAIN = Canonical("m")
@@ -225,6 +225,65 @@ def test_usage_that_counts_on_keeps_the_last() -> None:
     for tokens in (1, 2):
         follower.take([payload(piece({"content": "a"}), usage={"completion_tokens": tokens})])
     assert follower.usage == {"completion_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {},
+        {"prompt_tokens": None, "completion_tokens": None},
+        {"prompt_tokens": "many"},
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    ],
+    ids=str,
+)
+def test_a_later_usage_that_says_nothing_does_not_make_up_for_one_that_does(later: dict[str, Any]) -> None:
+    follower = stream(show_usage=True)
+    follower.take([SAID, END, payload(usage=later), payload(usage=USAGE), payload(usage=later)])
+    assert follower.usage == USAGE
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "four", "arguments": "x" * 100}}
+
+
+@pytest.mark.parametrize(
+    ("delta", "text_bytes"),
+    [
+        ({"content": "word"}, 4),
+        ({"content": "한국어"}, 9),
+        ({"role": "assistant", "content": "word", "reasoning_content": None}, 4),
+        ({"content": "word", "tool_calls": [CALL]}, 108),
+        ({"tool_calls": [CALL, CALL]}, 208),
+        ({"function_call": {"name": "four", "arguments": "x" * 100}}, 104),
+        ({"reasoning_content": "hm", "content": None}, 2),
+        ({"reasoning": "hm", "reasoning_content": "hm", "reasoning_details": [{"text": "hm"}]}, 2),
+        ({"refusal": "no"}, 2),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"text": "word"}]}, 6),
+        ({"audio": {"id": "audio_1", "data": "A" * 999, "transcript": "word"}}, 4),
+        ({"of next year": {"text": "word"}}, 0),
+    ],
+)
+@pytest.mark.parametrize("reason", [None, "stop"])
+def test_how_much_an_answer_says_is_the_same_in_pieces_and_whole(
+    delta: dict[str, Any], text_bytes: int, reason: str | None
+) -> None:
+    follower = stream()
+    follower.take([ROLE, payload(piece(delta, reason=reason))])
+    assert (follower.pieces, follower.text_bytes) == (1, text_bytes)
+    choice = {"index": 0, "message": delta, "finish_reason": "stop", "logprobs": {"content": [{"token": "word"}]}}
+    assert text_bytes_of(payload(choice)) == text_bytes
+
+
+def test_how_much_completions_say() -> None:
+    follower = AnswerStream(choices=2, show_usage=False)
+    follower.take([payload({"index": index, "text": "word"}) for index in (0, 1, 0)])
+    assert (follower.pieces, follower.text_bytes) == (3, 12)
+    assert text_bytes_of(payload({"index": 0, "text": "word"}, {"index": 1, "text": "é"})) == 6
+
+
+def test_what_is_no_answer_says_nothing_and_neither_does_what_is_too_deep() -> None:
+    deep = b'{"choices":' + b"[" * 900 + b'"word"' + b"]" * 900 + b"}"
+    assert [text_bytes_of(body) for body in (b"", b"[]", b"{}", b'{"choices":5}', deep)] == [0] * 5
 
 
 def test_a_null_usage_is_cut_out_for_who_did_not_ask_for_it() -> None:

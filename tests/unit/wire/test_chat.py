@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from genkan.errors import InvalidRequest
-from genkan.wire.chat import MAX_TOKENS, ROLES, ChatRequest, CompletionRequest, Sampling
+from genkan.wire.chat import MAX_TOKENS, ROLES, ChatRequest, CompletionRequest, Sampling, refuse_other_models
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "hi"}
@@ -301,3 +301,16 @@ def test_refuses_a_wrong_prompt_by_its_path(prompt: object, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         completion(prompt=prompt)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("field", ["models", "fallbacks"])
+def test_other_models_are_refused_by_the_name_of_their_field(field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        refuse_other_models(chat(**{field: ["a-dearer-one"]}))
+    assert caught.value.param == field
+    assert caught.value.should_retry is False
+
+
+@pytest.mark.parametrize("fields", [{}, {"models": None}, {"models": []}], ids=str)
+def test_who_names_no_other_models_passes(fields: dict[str, Any]) -> None:
+    refuse_other_models(chat(**fields))

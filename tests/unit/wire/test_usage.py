@@ -6,6 +6,7 @@ import pytest
 
 from genkan.wire.usage import MAX_TOKENS, Usage
 
+NO_COUNTS = ["5", "", 5.5, float("nan"), float("inf"), -1, -1.0, True, False, [], {}, 10**9 + 1, 1e10, 1 << 70]
 SHAPES: list[tuple[str, dict[str, Any], Usage]] = [
     (
         "openai",
@@ -140,24 +141,30 @@ def test_too_little_is_none(raw: dict[str, Any] | None) -> None:
     assert Usage.read(raw) is None
 
 
-@pytest.mark.parametrize("count", ["5", "", 5.0, float("nan"), -1, True, False, [], {}, 10**9 + 1, 1 << 70])
+@pytest.mark.parametrize("count", NO_COUNTS)
 @pytest.mark.parametrize(
     "path",
-    [
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-        "prompt_cache_hit_tokens",
-        "cache_creation_input_tokens",
-        "prompt_tokens_details.cached_tokens",
-    ],
+    ["prompt_cache_hit_tokens", "cache_creation_input_tokens", "prompt_tokens_details.cached_tokens"],
 )
-def test_what_is_no_count_makes_it_none(path: str, count: Any) -> None:
+def test_a_detail_that_is_no_count_is_left_out(path: str, count: Any) -> None:
     raw: dict[str, Any] = {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21, "prompt_tokens_details": {}}
     *parents, last = path.split(".")
     section = raw[parents[0]] if parents else raw
     section[last] = count
-    assert Usage.read(raw) is None
+    assert Usage.read(raw) == Usage(9, 12)
+
+
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens", "total_tokens"])
+@pytest.mark.parametrize("count", NO_COUNTS)
+def test_what_is_no_count_makes_it_none(name: str, count: Any) -> None:
+    assert Usage.read({"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21, name: count}) is None
+
+
+def test_whole_floats_are_counts() -> None:
+    usage = Usage.read({"prompt_tokens": 9.0, "completion_tokens": 12.0, "total_tokens": 21})
+    assert usage == Usage(9, 12)
+    assert usage is not None
+    assert (type(usage.prompt), type(usage.completion)) == (int, int)
 
 
 @pytest.mark.parametrize("raw", ["text", 5, [1], True])
@@ -165,10 +172,10 @@ def test_usage_that_is_no_object_is_none(raw: object) -> None:
     assert Usage.read(raw) is None
 
 
-@pytest.mark.parametrize("details", ["text", 5, [1], True])
-def test_details_that_are_no_object_make_it_none(details: Any) -> None:
-    assert Usage.read({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": details}) is None
-    assert Usage.read({"input_tokens": 9, "output_tokens": 1, "input_tokens_details": details}) is None
+@pytest.mark.parametrize("details", ["text", 5, [], [1], True])
+def test_details_that_are_no_object_are_left_out(details: Any) -> None:
+    assert Usage.read({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": details}) == Usage(9, 1)
+    assert Usage.read({"input_tokens": 9, "output_tokens": 1, "input_tokens_details": details}) == Usage(9, 1)
 
 
 def test_the_largest_count_still_is_one() -> None:

@@ -1,0 +1,38 @@
+"""What is found wrong with a configuration before anything starts."""
+
+from typing import Any
+
+import pytest
+
+from genkan.config import Config
+from genkan.errors import ConfigError
+from genkan.preflight import check_settings
+
+
+def config(**sections: Any) -> Config:
+    upstreams, models = [{"name": "e", "kind": "engine"}], [{"name": "m", "upstream": "e"}]
+    return Config.model_validate({"upstreams": upstreams, "models": models, **sections})
+
+
+@pytest.mark.parametrize(
+    ("sections", "path"),
+    [
+        ({"prices": {"models": [{"model": "m", "input": 1}]}}, "prices.models[0]"),
+        ({"prices": {"models": [{"model": "m", "flat": 1, "currency": "EUR"}]}}, "prices.models[0].currency"),
+        ({"redis": {"url": "redis://h:port"}}, "redis.url"),
+        ({"redis": {"url": "redis://master", "sentinels": ["h:0"]}}, "redis.sentinels[0]"),
+        ({"redis": {"url_env": "REDIS_URL"}}, "redis.url"),
+    ],
+)
+def test_names_the_setting(sections: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_settings(config(**sections), {"REDIS_URL": "redis://us:geheim1@h/x"})
+    assert caught.value.path == path
+    assert "geheim1" not in str(caught.value)
+
+
+def test_what_can_be_served_passes() -> None:
+    check_settings(config(), {})
+    check_settings(config(redis={"url": "memory"}), {})
+    check_settings(config(redis={"url_env": "REDIS_URL"}), {"REDIS_URL": "rediss://h:6380/1"})
+    check_settings(config(redis={"url_env": "REDIS_URL"}), {})  # it is set where the server runs
