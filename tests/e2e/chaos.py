@@ -132,7 +132,7 @@ class Victim:
                 cursor = reply.headers["x-genkan-cursor"]
 
     def journal_bytes(self) -> int:
-        return sum(path.stat().st_size for path in (self.server.folder / "data" / "journal").glob("*.journal"))
+        return sum(path.stat().st_size for path in (self.server.folder / "data" / "journal-embedded").glob("*.journal"))
 
     def left_behind(self) -> dict[str, int]:
         """What stands in Redis for requests under way, and in journals for requests that are not done."""

@@ -243,7 +243,8 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         (
             "srever: {}",
             "srever",
-            "unknown key; allowed: server, redis, keys, upstreams, models, routes, limits, tenants, prices, ledger, engine, telemetry",
+            "unknown key; allowed: server, redis, keys, upstreams, models, routes, limits, tenants, prices, ledger, "
+            "engine, telemetry",
         ),
         ("server: {wrkers: 1}", "server.wrkers", "unknown key; allowed: workers, open_to"),
         ("engine: {profil: fast}", "engine.profil", "unknown key; allowed: model, profile"),
