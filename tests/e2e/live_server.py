@@ -1,5 +1,6 @@
 """A real `bentoml serve` in processes of its own, for tests that look at it from outside."""
 
+import json
 import os
 import shutil
 import signal
@@ -143,6 +144,18 @@ class LiveServer:
         if self._process is not None:
             self._process.wait(STOP_S)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def without_engine(folder: Path) -> Path:
+    """The file of a configuration whose only upstream nobody answers at; for tests that ask nothing of it."""
+    path = folder / "genkan.yaml"
+    settings = {
+        "upstreams": [{"name": "nobody", "kind": "openai", "base_url": f"http://127.0.0.1:{free_port()}/v1"}],
+        "models": [{"name": "none", "upstream": "nobody"}],
+        "routes": [{"alias": "default", "chain": ["none"]}],
+    }
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return path
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The embedded Redis of a real server: there as long as the server is, and no longer; its data longer than both."""
 
-import json
 import os
 import signal
 from collections.abc import Callable, Generator
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from e2e.live_server import READY_S, STOP_S, LiveServer, free_port, wait_until
+from e2e.live_server import READY_S, STOP_S, LiveServer, wait_until, without_engine
 from redis_servers import answers
 
 
@@ -23,17 +22,6 @@ def server(tmp_path: Path) -> Generator[LiveServer, None, None]:
         yield server
     finally:
         server.destroy()
-
-
-def without_engine(folder: Path) -> Path:
-    path = folder / "genkan.yaml"
-    settings = {
-        "upstreams": [{"name": "nobody", "kind": "openai", "base_url": f"http://127.0.0.1:{free_port()}/v1"}],
-        "models": [{"name": "none", "upstream": "nobody"}],
-        "routes": [{"alias": "default", "chain": ["none"]}],
-    }
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    return path
 
 
 def published_url(server: LiveServer) -> str:

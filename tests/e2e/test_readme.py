@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from e2e.live_server import ROOT, LiveServer, running_server
-from e2e.test_embedded_redis import without_engine
+from e2e.live_server import ROOT, LiveServer, running_server, without_engine
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PRINTED_ADDRESS = "http://127.0.0.1:3000"
