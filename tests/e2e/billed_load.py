@@ -25,6 +25,7 @@ TROUBLE: Final = (
     *("500-for-ever", "502-html", "503-for-ever", "usage-missing", "usage-null", "never-answers", "stalled-after-40"),
 )
 _SLOW_MS = 5
+_OWN_BYTES = 200
 _QUIET_S = 40.0  # there may be no worker at all for ten seconds
 
 
@@ -44,17 +45,20 @@ class Question:
     def prompt_tokens(self) -> int:
         return 1000 + self.number
 
-    def as_bytes(self) -> bytes:
-        body: dict[str, Any] = {
-            "model": ROUTE,
-            "stream": self.stream,
-            "messages": MESSAGES,
-            "max_tokens": MAX_TOKENS,
+    def body(self) -> dict[str, Any]:
+        own = {
             "x_number": self.number,
             "x_prompt_tokens": self.prompt_tokens,
             "x_script": self.script,
             "x_delay_ms": _SLOW_MS,
         }
+        # All are equally long, so that all reserve as much.
+        padding = "." * (_OWN_BYTES - sum(len(orjson.dumps(value)) for value in own.values()))
+        body = {"model": ROUTE, "stream": self.stream, "messages": MESSAGES, "max_tokens": MAX_TOKENS}
+        return {**body, **own, "x_padding": padding}
+
+    def as_bytes(self) -> bytes:
+        body = self.body()
         if self.stream and self.include_usage:
             body["stream_options"] = {"include_usage": True}
         return request_bytes("POST", "/v1/chat/completions", body)

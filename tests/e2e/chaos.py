@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import httpx
 import redis
-from e2e.billed_load import MAX_TOKENS, MESSAGES, ROUTE, Told, ask_all, questions
+from e2e.billed_load import MAX_TOKENS, ROUTE, Question, Told, ask_all, questions
 from e2e.billing_audit import Audit, audit, differences
 from e2e.live_server import LiveServer, wait_until
 from faults.process import RunningUpstream, running_upstream
@@ -210,7 +210,7 @@ def _compared(victim: Victim, told: list[Told], havoc: Havoc, load_s: float, res
 
 def _reserved_nano_usd() -> int:
     """As many tokens as it may take, at the dearest price there is."""
-    request = ChatRequest.from_object({"model": ROUTE, "messages": MESSAGES, "max_tokens": MAX_TOKENS})
+    request = ChatRequest.from_object(Question(0, True, False, ("ok", "ok"), "stays", 0).body())
     prompt = most_prompt_tokens(size_of(request))
     return max(prompt * each + MAX_TOKENS * out for each, out in NANO_USD.values())
 

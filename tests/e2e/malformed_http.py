@@ -33,7 +33,7 @@ def _paths_and_methods() -> Iterator[Malformed]:
     unknown = [
         "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/V1/chat/completions", "//v1/chat/completions",
         "/v1/chat/completions/x", "/v1/chat/completions;x", "/chat/completions", "/v1/embeddings", "/v1/responses",
-        "/v1/audio/speech", "/v1/files", "/v2/chat/completions", "/admin", "/admin/keys", "/dashboard", "/docs",
+        "/v1/audio/speech", "/v1/files", "/v2/chat/completions", "/admin", "/admin/nothing", "/dashboard", "/docs",
         "/docs.json", "/openapi.json", "/assets/x.js", "/favicon.ico", "/call/", "/health/", "/readyz/", "/metrics/",
         "/v1/models/", "/../etc/passwd", "/%2e%2e/etc/passwd", "/.env", "/v1/%63hat", "/%00", "/complete", "/predict",
     ]  # fmt: skip

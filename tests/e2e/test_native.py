@@ -26,7 +26,7 @@ def test_call_answers_with_one_flat_object(http: httpx.Client) -> None:
     assert reply["finish_reason"] == "stop"
     assert reply["usage"]["completion_tokens"] > 1
     assert reply["latency_ms"] > 0
-    assert reply["cost_usd"] is None
+    assert reply["cost_usd"] == 0.0
     assert "streamed" not in reply
 
 
@@ -65,7 +65,8 @@ def test_bentomls_own_client_sees_a_refusal(server: LiveServer) -> None:
 def test_models_lists_every_name_and_its_price(http: httpx.Client) -> None:
     listing = http.get("/models").json()
     assert [model["id"] for model in listing["models"]] == [MODEL, "default"]
-    assert all(set(model) == {"id", "provider", "price_per_mtok"} for model in listing["models"])
+    assert all(set(one) == {"id", "provider", "price_per_mtok", "prices_per_mtok"} for one in listing["models"])
+    assert [one["price_per_mtok"] for one in listing["models"]] == [0.0, None]  # a route costs what answers
     assert listing["currency"] == "USD"
 
 
