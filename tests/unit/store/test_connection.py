@@ -195,7 +195,7 @@ async def test_a_call_that_may_take_longer_than_the_silence_does() -> None:
     began_s = time.monotonic()
     with pytest.raises((StoreTimeout, StoreLost)):
         await line.call(timeout_s=0.2)
-    assert time.monotonic() - began_s >= 0.2
+    assert time.monotonic() - began_s >= 0.19  # uvloop's clock ticks in milliseconds
 
 
 async def test_so_many_wait_and_no_more() -> None:
