@@ -12,7 +12,6 @@ import ctypes
 import gc
 import os
 import signal
-import sys
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
 
@@ -104,13 +103,13 @@ def end_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when the server that started it is gone, however it went.
 
     Without it, workers outlive a killed server and keep its port. One that is gone already, while this process was
-    still importing, is known by its id, which ``name_parent`` left in the environment: then this ends here.
+    still importing, is known by its id, which ``name_parent`` left in the environment: then the signal is sent here.
     Source: prctl(2), PR_SET_PDEATHSIG.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     parent = os.environ.get(_PARENT_VARIABLE)
     if parent is not None and int(parent) != os.getppid():
-        sys.exit("genkan: the server that started this worker is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def name_parent() -> None:
