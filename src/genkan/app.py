@@ -35,6 +35,7 @@ from genkan.gateway.router import Router
 from genkan.serving.loading import LoadingModel
 from genkan.store.accounts import Plan
 from genkan.telemetry.access_log import AccessLog
+from genkan.telemetry.account_metrics import AccountMetrics
 from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
 from genkan.telemetry.tally import Tally
@@ -63,7 +64,7 @@ class GatewayProcess:
         server = config.server
         self._tally = Tally()
         clock, metrics = SystemClock(), GatewayMetrics(self._tally)
-        self._books = books = Books(config, environ, clock, metrics)
+        self._books = books = Books(config, environ, clock, AccountMetrics(self._tally))
         self._fleet = fleet = Fleet(config, engine_socket, environ, clock, metrics, books)
         self._config = config
         self._environ = environ

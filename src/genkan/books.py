@@ -30,7 +30,7 @@ from genkan.store.keys import KeyStore, MemoryKeyStore, RedisKeyStore
 from genkan.store.memory_accounts import MemoryAccounts
 from genkan.store.redis_accounts import RedisAccounts
 from genkan.store.resp import RespClient
-from genkan.telemetry.gateway_metrics import GatewayMetrics
+from genkan.telemetry.account_metrics import AccountMetrics
 
 #: How workers learn where the embedded Redis is.
 URL_VARIABLE = "GENKAN_REDIS_URL"
@@ -40,7 +40,7 @@ _TIDY_EVERY_S = 5.0
 class Books:
     """All of it, for one worker. ``start`` in the event loop that will use it, ``aclose`` at the end."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock, metrics: GatewayMetrics) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock, metrics: AccountMetrics) -> None:
         """Raises ConfigError."""
         self._config = config
         self._clock = clock

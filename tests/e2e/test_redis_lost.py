@@ -111,7 +111,7 @@ def test_a_redis_that_stands_still_fails_only_those_with_budgets_and_delays_hard
     moments: list[float] = []
 
     def story() -> None:
-        time.sleep(0.5)
+        wait_until(lambda: len(load.of("free")) > 20 and len(load.of("budgeted")) > 20, SOON_S, "the load runs")
         with stopped(gateway.redis_pid):
             moments.append(time.monotonic())
             time.sleep(PAUSE_S)
@@ -183,7 +183,7 @@ def test_a_redis_that_was_killed_is_started_again_and_knows_what_it_knew(gateway
     moments: list[float] = []
 
     def story() -> None:
-        time.sleep(0.5)
+        wait_until(lambda: len(load.of("free")) > 20 and len(load.of("budgeted")) > 20, SOON_S, "the load runs")
         os.kill(pid, signal.SIGKILL)
         moments.append(time.monotonic())
         wait_until(lambda: is_another(gateway, pid), SOON_S, "Redis was started again")

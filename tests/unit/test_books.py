@@ -15,7 +15,7 @@ from genkan.config import Config
 from genkan.config.store import RedisConfig
 from genkan.store.accounts import Admission, Amounts, Line, Settlement, Unit
 from genkan.store.address import parse_address
-from genkan.telemetry.gateway_metrics import GatewayMetrics
+from genkan.telemetry.account_metrics import AccountMetrics
 from genkan.telemetry.tally import Tally
 
 
@@ -28,7 +28,7 @@ def made(folder: Path, url: str, clock: HandClock | None = None) -> Books:
             "models": [{"name": "m", "upstream": "u"}],
         }
     )
-    metrics = GatewayMetrics(Tally(), CollectorRegistry())
+    metrics = AccountMetrics(Tally(), CollectorRegistry())
     return Books(config, {}, clock or HandClock(), metrics)
 
 

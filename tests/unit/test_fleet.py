@@ -15,7 +15,7 @@ from genkan.errors import ConnectFailed, UpstreamError, UpstreamQuota, UpstreamU
 from genkan.fleet import Fleet
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.router import Router
-from genkan.telemetry.gateway_metrics import GatewayMetrics
+from genkan.telemetry.account_metrics import AccountMetrics
 from genkan.telemetry.tally import Tally
 from genkan.upstream.prober import ProbeResult
 
@@ -56,7 +56,7 @@ class Rig:
             models.append({"name": "own", "deployments": [{"upstream": "e"}, {"upstream": "away"}]})
         config = Config.model_validate({"redis": {"url": "memory"}, "upstreams": upstreams, "models": models})
         self.clock, self.told = VirtualClock(), Told()
-        books = Books(config, {}, self.clock, GatewayMetrics(Tally(), CollectorRegistry()))
+        books = Books(config, {}, self.clock, AccountMetrics(Tally(), CollectorRegistry()))
         environ = ENVIRON if environ is None else environ
         self.fleet = Watched(config, "/nowhere.sock" if engine else None, environ, self.clock, self.told, books)
         self.fleet.probed = asyncio.Event()

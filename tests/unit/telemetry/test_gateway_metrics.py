@@ -7,7 +7,6 @@ from genkan.gateway.breaker import State
 from genkan.gateway.observer import GatewayObserver
 from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.tally import Tally
-from genkan.wire.usage import Usage
 
 A = {"deployment": "m@a"}
 
@@ -83,35 +82,3 @@ def test_metrics_with_the_same_labels_are_kept_apart(metrics: GatewayObserver, r
     assert registry.get_sample_value("genkan_attempt_seconds_count", A) == 1.0
     assert registry.get_sample_value("genkan_attempts_total", {**A, "outcome": "open"}) == 1.0
     assert registry.get_sample_value("genkan_breaker_changes_total", {**A, "to": "open"}) == 1.0
-
-
-def test_answers_are_counted_with_what_they_cost_and_saved(registry: CollectorRegistry) -> None:
-    metrics = GatewayMetrics(Tally(), registry)
-    metrics.billed("m@a", Usage(1000, 20, 800), 1_500_000, 2_000_000)
-    metrics.billed("m@a", Usage(10, 2), 500_000, 0)
-    tokens = [
-        registry.get_sample_value("genkan_tokens_total", {**A, "kind": kind})
-        for kind in ("prompt", "completion", "cached")
-    ]
-    assert tokens == [1010.0, 22.0, 800.0]
-    assert registry.get_sample_value("genkan_cost_usd_total", A) == pytest.approx(0.002)
-    assert registry.get_sample_value("genkan_saved_usd_total", A) == pytest.approx(0.002)
-    assert registry.get_sample_value("genkan_unpriced_total", A) is None
-
-
-def test_an_unknown_price_is_counted_and_adds_no_cost(registry: CollectorRegistry) -> None:
-    metrics = GatewayMetrics(Tally(), registry)
-    metrics.billed("m@a", Usage(1, 1), None, 0)
-    assert registry.get_sample_value("genkan_unpriced_total", A) == 1.0
-    assert not registry.get_sample_value("genkan_cost_usd_total", A)
-
-
-def test_what_happens_at_the_door_is_counted_without_anybodys_name(registry: CollectorRegistry) -> None:
-    metrics = GatewayMetrics(Tally(), registry)
-    metrics.denied("bucket", "requests", "tenant")
-    metrics.admitted_locally()
-    metrics.budget_is_low("key")
-    labels = {"scope": "tenant", "kind": "bucket", "unit": "requests"}
-    assert registry.get_sample_value("genkan_denied_total", labels) == 1.0
-    assert registry.get_sample_value("genkan_admitted_locally_total") == 1.0
-    assert registry.get_sample_value("genkan_budget_warnings_total", {"scope": "key"}) == 1.0
