@@ -159,6 +159,18 @@ def without_engine(folder: Path) -> Path:
 
 
 @contextmanager
+def doomed_server(env: Mapping[str, str] | None = None) -> Generator[LiveServer, None, None]:
+    """A server that is ready, and that the test may end as it likes."""
+    server = LiveServer(env=env)
+    try:
+        server.start()
+        server.wait_ready()
+        yield server
+    finally:
+        server.destroy()
+
+
+@contextmanager
 def running_server(
     env: Mapping[str, str] | None = None, *, bento: str = ".", store: Path | None = None, cwd: Path = ROOT
 ) -> Generator[LiveServer, None, None]:

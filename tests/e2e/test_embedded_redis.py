@@ -8,20 +8,15 @@ from typing import Any
 
 import pytest
 import redis
-from e2e.live_server import READY_S, STOP_S, LiveServer, wait_until, without_engine
+from e2e.live_server import READY_S, STOP_S, LiveServer, doomed_server, wait_until, without_engine
 from redis_servers import answers
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Generator[LiveServer, None, None]:
     """A ready server without an engine, which these tests do not need."""
-    server = LiveServer(env={"GENKAN_CONFIG": str(without_engine(tmp_path)), "GENKAN__SERVER__WORKERS": "2"})
-    try:
-        server.start()
-        server.wait_ready()
+    with doomed_server({"GENKAN_CONFIG": str(without_engine(tmp_path)), "GENKAN__SERVER__WORKERS": "2"}) as server:
         yield server
-    finally:
-        server.destroy()
 
 
 def published_url(server: LiveServer) -> str:

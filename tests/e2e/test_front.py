@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from e2e.live_server import BENTOML, ROOT, LiveServer, wait_until
+from e2e.live_server import BENTOML, ROOT, LiveServer, doomed_server, wait_until
 
 LONG: dict[str, Any] = {"model": "default", "prompt": "1, 2, 3, 4, 5,", "temperature": 0}
 
@@ -302,13 +302,8 @@ def answers(server: LiveServer) -> bool:
 @pytest.fixture
 def server_of_its_own() -> Generator[LiveServer, None, None]:
     """A ready server that the test may end as it likes."""
-    server = LiveServer()
-    try:
-        server.start()
-        server.wait_ready()
+    with doomed_server() as server:
         yield server
-    finally:
-        server.destroy()
 
 
 def test_after_a_killed_arbiter_no_worker_stays_and_its_port_is_free(server_of_its_own: LiveServer) -> None:

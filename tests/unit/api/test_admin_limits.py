@@ -50,12 +50,18 @@ async def shown(app: Api, query: str = "") -> dict[str, Any]:
     return dict(json.loads(client.body))
 
 
-async def test_every_line_with_what_is_used_and_what_is_left() -> None:
+async def after_one_request() -> dict[str, Any]:
+    """What is shown of acme."""
     accounts = memory_ledger()
     taken = Amounts(requests=1, tokens=1500, budget_tokens=400, budget_nano_usd=1_250_000_001)
     decision = await accounts.admit(Admission("req_1", PLAN, taken))
     assert decision.denied is None
-    group = (await shown(api(accounts)))["groups"][1]
+    group: dict[str, Any] = (await shown(api(accounts)))["groups"][1]
+    return group
+
+
+async def test_every_limit_with_what_is_used_and_what_is_left() -> None:
+    group = await after_one_request()
     requests, tokens, concurrent = group["limits"]
     assert group["name"] == "tenant acme"
     assert requests == {
@@ -88,7 +94,10 @@ async def test_every_line_with_what_is_used_and_what_is_left() -> None:
         "remaining": 7,
         "reset_s": 30.0,
     }
-    assert group["budgets"] == [
+
+
+async def test_every_budget_with_what_is_spent_and_what_is_left() -> None:
+    assert (await after_one_request())["budgets"] == [
         {
             "key": MONEY.key,
             "unit": "nano_usd",
