@@ -13,7 +13,7 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
     # whatever "genkan" is installed first; the Bento's own must win. Only the empty top package was loaded by that.
     del sys.modules["genkan"]
 
-from genkan import bad_http
+from genkan import http_protocol
 from genkan.app import EngineProcess, GatewayProcess
 from genkan.books import URL_VARIABLE, redis_url
 from genkan.config import PATH_VARIABLE, config_path, load
@@ -102,7 +102,7 @@ class Gateway(Worker):
 
     def __init__(self) -> None:
         end_with_parent()
-        bad_http.answer_in_openai_shape()
+        http_protocol.install()
         logging.configure(config.telemetry)
         self.process = GatewayProcess(config, socket_path(Engine) if config.engine_upstream is not None else None)
         collect_less()
