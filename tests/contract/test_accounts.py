@@ -1,7 +1,5 @@
 """What admissions may rely on, wherever accounts are kept: in memory, or in Redis of each version."""
 
-import math
-
 import pytest
 from account_calls import (
     HOUR_S,
@@ -92,7 +90,7 @@ class TestRates:
     @pytest.mark.parametrize("line", [bucket(9, unit=Unit.TOKENS), window(9, unit=Unit.TOKENS), budget(9)])
     async def test_what_can_never_fit(self, rig: Rig, line: Line) -> None:
         decision = await admit(rig.accounts, "r", (line,), Amounts(1, 10, 10))
-        assert decision == Decision(line, (LineState(9, math.inf, 0.0),))
+        assert decision == Decision(line, (LineState(9, -1, 0),))
 
     async def test_a_limit_may_be_changed_and_so_may_its_algorithm(self, rig: Rig) -> None:
         assert len(await race(rig, (bucket(50),))) == 50

@@ -73,6 +73,31 @@ async def test_one_that_is_refused_does_not_keep_the_others_from_being_settled(r
     assert [written for _, written in await redis.accounts.rows()] == [row("r0"), row("r2")]
 
 
+async def test_less_than_nothing_is_refused_and_so_changes_nothing(redis: RedisRig) -> None:
+    plan, less = (bucket(10), budget(10)), Amounts(1, 0, -5)
+    with pytest.raises(StoreRefused):
+        await admit(redis.accounts, "r", plan, less, draft=True)
+    with pytest.raises(StoreRefused):
+        await settle(redis.accounts, "r", plan, ONE, less, has_row=True)
+    assert await redis.keys() == []
+    assert await redis.accounts.rows() == []
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.2])
+async def test_a_bucket_is_kept_until_what_it_owes_is_paid_however_often_it_is_written(
+    redis: RedisRig, after_s: float
+) -> None:
+    line = bucket(10, window_s=10.0)
+    await admit(redis.accounts, "r0", (line,), Amounts(1))
+    await redis.advance(after_s)
+    for number in range(1, 9):
+        reset_s = (await admit(redis.accounts, f"r{number}", (line,), Amounts(1))).states[0].reset_s
+        kept_ms = await redis.clients[0].call("PTTL", "genkan-test:gcra:a")
+        assert reset_s * 1000 - 500 <= kept_ms <= 2 * 10_000 + 1000
+    await settle(redis.accounts, "r8", (line,), ONE, Amounts(2))
+    assert await redis.clients[0].call("PTTL", "genkan-test:gcra:a") >= (9 - after_s) * 1000 - 500
+
+
 class TestRefused:
     """What fails in the middle of a settlement; Redis itself undoes nothing."""
 
@@ -89,7 +114,7 @@ class TestRefused:
         [
             ("ledger", "no stream", "WRONGTYPE"),
             ("leases", "no zset", "WRONGTYPE"),
-            ("bucket:a", "no state", "ERR"),
+            ("gcra:a", "no state", "ERR"),
             ("window:w", "no zset", "WRONGTYPE"),
             ("lease:l", "no zset", "WRONGTYPE"),
             ("budget:a:2026-11", "1.5", "ERR"),

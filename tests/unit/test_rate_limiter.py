@@ -270,7 +270,7 @@ def test_redis_is_not_told_who_the_clients_are(redis: RunningRedis) -> None:
     with Redis(unix_socket_path=str(redis.socket)) as client:
         (key,) = client.keys("hidden:*")
         assert b"alice" not in key
-        assert 0 < client.pttl(key) <= 600  # what a client took of the default limit is back so soon
+        assert 0 < client.pttl(key) <= 2200  # what it took of the default limit is back in 600; twice that, and 1 s
     limiter.close()
 
 

@@ -44,6 +44,7 @@ class Doorkeeper:
         self._ring = ring
         self._always = required == "always"
         self._models = {tenant.name: frozenset(tenant.models) for tenant in tenants if tenant.models is not None}
+        self._local_models = self._models.get(LOCAL_TENANT)
         self._failures = FailedAttempts(clock or SystemClock())
 
     def admit(self, exchange: Exchange) -> None:
@@ -70,16 +71,13 @@ class Doorkeeper:
                 "No API keys are configured, so the server must be asked for by the name localhost or a loopback "
                 f"address; {name}. Its operator can create an API key, or set server.open_to to 'any'."
             )
-        exchange.caller = Caller(
-            exchange.request_id,
-            is_admin=stranger is None and name is None,
-            models=self._models.get(LOCAL_TENANT),
-        )
+        is_admin = stranger is None and name is None
+        exchange.caller = Caller(exchange.request_id, is_admin=is_admin, models=self._local_models)
 
     def _admit_by_key(self, exchange: Exchange, ring: KeyRing) -> None:
         if exchange.path in _OPEN:
             return
-        given = [value for name, value in exchange.headers if name == b"authorization"]
+        given = exchange.header_values(b"authorization")
         if not given and exchange.path in _PAGES and exchange.method in ("GET", "HEAD"):
             return
         if ring.is_stale:
@@ -157,10 +155,11 @@ def _foreign_name(exchange: Exchange) -> str | None:
 
     It may get here by a name of its own that it lets mean 127.0.0.1, which is its ``Host`` and its ``Origin``.
     """
-    for name in (b"host", b"origin"):
-        value = exchange.header(name)
-        if value is not None and (len(value) > _LONGEST_NAME or not _is_local_name(value)):
-            return f"the header {name.decode()} says {value[:100].decode('latin-1')!r}"
+    host, origin = exchange.header(b"host"), exchange.header(b"origin")
+    if host is not None and (len(host) > _LONGEST_NAME or not _is_local_name(host)):
+        return f"the header host says {host[:100].decode('latin-1')!r}"
+    if origin is not None and (len(origin) > _LONGEST_NAME or not _is_local_name(origin)):
+        return f"the header origin says {origin[:100].decode('latin-1')!r}"
     return None
 
 

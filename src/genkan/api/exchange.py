@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from genkan.api.begun import Begun
 from genkan.api.slow_readers import slow_readers, transport_of
 from genkan.errors import BodyTimeout, BodyTooLarge, InvalidRequest, WrongMediaType
 from genkan.wire.caller import Caller
@@ -28,6 +29,10 @@ _DISCARD_LIMIT_BYTES = 64 << 20
 _DISCARD_S = 5.0
 _DISCARD_PAUSE_S = 0.2  # a client that is silent for so long has stopped sending, or never meant to
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")  # urllib takes these for plain text
+#: How ``send`` says that the client has gone. A server notices some disconnects only when it writes: uvicorn stops
+#: reading, and with it watching, a connection on which the client has sent its next request early. uvloop then raises
+#: RuntimeError.
+_GONE = (OSError, RuntimeError)
 
 
 _bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 - to be told apart is all that is asked of an id
@@ -47,8 +52,9 @@ class Exchange:
 
     __slots__ = (
         "_asgi_send",
+        "_caller",
+        "_first_values",
         "_receive",
-        "caller",
         "complete",
         "fields",
         "headers",
@@ -67,23 +73,39 @@ class Exchange:
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")  # as it was sent, without the "?"
         self.headers: list[Header] = scope["headers"]
-        self.peer: str | None = scope["client"][0] if scope.get("client") else None
+        client = scope.get("client")
+        self.peer: str | None = client[0] if client else None
         self.request_id = new_request_id()
-        self.caller = Caller(self.request_id)  # until it is known who asks
         self.status = 0  # until the response has started
         self.complete = False  # once the whole response was handed over
         self.fields: dict[str, object] = {}  # for the log
         self.send_timeout_s = SEND_TIMEOUT_S  # a client that takes nothing for so long loses its connection
         self.started_s = time.monotonic()  # not the loop's clock: uvloop rounds it to milliseconds
+        self._first_values: dict[bytes, bytes] = dict(reversed(self.headers))
+        self._caller: Caller | None = None
         self._receive = receive
         self._asgi_send = send
 
+    @property
+    def caller(self) -> Caller:
+        """Who asks; until that is known, somebody on this machine."""
+        if self._caller is None:
+            self._caller = Caller(self.request_id)
+        return self._caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        self._caller = caller
+
     def header(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the first if there are several."""
-        for key, value in self.headers:  # a generator would cost more than the search
-            if key == name:
-                return value
-        return None
+        return self._first_values.get(name)
+
+    def header_values(self, name: bytes) -> list[bytes]:
+        """All values of a header by its lower-case name."""
+        if len(self._first_values) == len(self.headers):  # none is given twice
+            return [self._first_values[name]] if name in self._first_values else []
+        return [value for key, value in self.headers if key == name]
 
     def query_values(self, *names: str) -> dict[str, str]:
         """The parameters in the query string, of which ``names`` are known; those not given are left out.
@@ -110,31 +132,39 @@ class Exchange:
         Raises WrongMediaType, BodyTooLarge, BodyTimeout, ClientGone. Never holds more than the limit and one piece.
         """
         self._check_media_type()
-        declared = self.header(b"content-length") or b""
+        declared = self._first_values.get(b"content-length", b"")
         given = int(declared) if declared.isdigit() and len(declared) < 20 else None
-        pieces: list[bytes] = []
-        received, more = 0, True
         try:
+            first = Begun(self._receive()) if (given or 0) <= limit_bytes else None
+            if first is not None and first.is_done and (body := _whole_body(first.result, limit_bytes)) is not None:
+                return body
             async with asyncio.timeout(timeout_s):
-                while True:
-                    if max(received, given or 0) > limit_bytes:
-                        if more:
-                            await self._discard_body(given)
-                        raise BodyTooLarge(limit_bytes=limit_bytes, given_bytes=given)
-                    if not more:
-                        return b"".join(pieces)
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    pieces.append(message.get("body", b""))
-                    received += len(pieces[-1])
-                    more = message.get("more_body", False)
+                return await self._body(first, given, limit_bytes)
         except TimeoutError:
             raise BodyTimeout(f"The request body must arrive within {timeout_s:g} s.") from None
 
+    async def _body(self, first: Begun[Message] | None, given: int | None, limit_bytes: int) -> bytes:
+        """The body in as many pieces as it comes in, of which ``first`` is on its way; ``given`` bytes, it is said."""
+        pieces: list[bytes] = []
+        received, more = 0, True
+        while True:
+            if max(received, given or 0) > limit_bytes:
+                if more:
+                    await self._discard_body(given)
+                raise BodyTooLarge(limit_bytes=limit_bytes, given_bytes=given)
+            if not more:
+                return b"".join(pieces)
+            message = await (self._receive() if first is None else first)
+            first = None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            pieces.append(message.get("body", b""))
+            received += len(pieces[-1])
+            more = message.get("more_body", False)
+
     def _check_media_type(self) -> None:
-        declared = self.header(b"content-type") or b""
-        if declared == JSON and self.header(b"content-encoding") is None:
+        declared = self._first_values.get(b"content-type", b"")
+        if declared == JSON and b"content-encoding" not in self._first_values:
             return
         kind, _, parameters = declared.lower().partition(b";")
         if kind.strip() != JSON:
@@ -171,23 +201,26 @@ class Exchange:
         self, body: bytes, *, status: int = 200, media_type: bytes = JSON, headers: Iterable[Header] = ()
     ) -> None:
         """Send a whole response."""
-        await self._start(status, media_type, [(b"content-length", b"%d" % len(body)), *headers])
-        self.complete = True
-        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        start = self._begin(status, media_type, ((b"content-length", b"%d" % len(body)), *headers))
+        try:
+            await self._asgi_send(start)
+            self.complete = True
+            await self._asgi_send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        except _GONE as error:
+            raise ClientGone from error
 
     async def start_stream(self, headers: Iterable[Header]) -> None:
         """Begin an event stream."""
         # Proxies that buffer would hold tokens back; nginx looks at the second header.
-        await self._start(
-            200, b"text/event-stream", [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *headers]
-        )
+        more = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *headers)
+        await self._send(self._begin(200, b"text/event-stream", more))
 
-    async def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> Awaitable[None]:
         """Send a piece of the stream; waits while the client reads slower than we write.
 
         One that reads nothing for ``send_timeout_s`` loses its connection, and the wait ends.
         """
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_stream(self, last: bytes = b"") -> None:
         """End the stream with its last piece."""
@@ -197,18 +230,25 @@ class Exchange:
     async def _send(self, message: Message) -> None:
         try:
             await self._asgi_send(message)
-        except (OSError, RuntimeError) as error:
-            # A server notices some disconnects only when it writes: uvicorn stops reading, and with it watching, a
-            # connection on which the client has sent its next request early. uvloop then raises RuntimeError.
+        except _GONE as error:
             raise ClientGone from error
 
-    async def _start(self, status: int, media_type: bytes, headers: list[Header]) -> None:
+    def _begin(self, status: int, media_type: bytes, headers: tuple[Header, ...]) -> Message:
+        """What starts the response; from here on it has started."""
         assert self.status == 0, "a response starts once"
         self.status = status
         if (transport := transport_of(self._asgi_send)) is not None:
             slow_readers.watch(self, transport)
-        own = [(b"content-type", media_type), (b"x-request-id", self.request_id.encode())]
-        await self._send({"type": "http.response.start", "status": status, "headers": own + headers})
+        all_headers = [(b"content-type", media_type), (b"x-request-id", self.request_id.encode()), *headers]
+        return {"type": "http.response.start", "status": status, "headers": all_headers}
+
+
+def _whole_body(message: Message, limit_bytes: int) -> bytes | None:
+    """The body, if this is all of it and within the limit."""
+    if message["type"] == "http.disconnect" or message.get("more_body", False):
+        return None
+    body: bytes = message.get("body", b"")
+    return body if len(body) <= limit_bytes else None
 
 
 def _parsed_query(query: bytes) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from genkan.wire.chat import GenerationRequest
 from genkan.wire.sse import DONE, encode_events
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_ALL_INT = [int] * len(_COUNTS)
 
 
 class GenerationEndpoint:
@@ -19,11 +20,12 @@ class GenerationEndpoint:
     def __init__(self, parse: Callable[[bytes], GenerationRequest], responder: Responder, server: ServerConfig) -> None:
         self._parse = parse
         self._responder = responder
-        self._server = server
+        self._max_body_bytes, self._body_timeout_s = server.max_body_bytes, server.body_timeout_s
+        self._send_timeout_s = server.send_timeout_s
 
     async def __call__(self, exchange: Exchange) -> None:
-        exchange.send_timeout_s = self._server.send_timeout_s
-        body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
+        exchange.send_timeout_s = self._send_timeout_s
+        body = await exchange.json_body(limit_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s)
         await answer(exchange, self._responder, self._parse(body), _send)
 
 
@@ -37,14 +39,15 @@ async def answer(
 
     Raises ClientGone as soon as the client has gone, also while there is no answer yet.
     """
-    exchange.fields["model"], exchange.fields["stream"] = request.model, request.stream
+    fields = exchange.fields
+    fields["model"], fields["stream"] = request.model, request.stream
     with cancelled_on_disconnect(exchange):
         answer = await responder.respond(request, exchange.caller)
         try:
-            exchange.fields.update(answer.fields)
+            fields.update(answer.fields)
             await send(exchange, answer)
         finally:
-            exchange.fields["usage"] = _token_counts(answer.usage)
+            fields["usage"] = _token_counts(answer.usage)
             await answer.aclose()
 
 
@@ -63,8 +66,11 @@ def _token_counts(usage: dict[str, Any] | None) -> dict[str, int] | None:
     """What the log shows of ``usage``: an upstream may put anything of any size beside it."""
     if usage is None:
         return None
-    counts = {name: usage[name] for name in _COUNTS if type(usage.get(name)) is int}
+    values: list[Any] = [*map(usage.get, _COUNTS)]
+    counts = dict(zip(_COUNTS, values, strict=True))
+    if [*map(type, values)] != _ALL_INT:  # seldom
+        counts = {name: value for name, value in counts.items() if type(value) is int}
     details = usage.get("prompt_tokens_details")
-    if type(details) is dict and type(details.get("cached_tokens")) is int:
-        counts["cached_tokens"] = details["cached_tokens"]
+    if type(details) is dict and type(cached := details.get("cached_tokens")) is int:
+        counts["cached_tokens"] = cached
     return counts

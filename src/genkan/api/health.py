@@ -1,5 +1,7 @@
 """``GET /health``: how this worker has been doing, and ``GET /``: what this is."""
 
+from functools import lru_cache
+
 import orjson
 
 from genkan import __version__
@@ -15,7 +17,7 @@ class Health:
 
     def finished(self, path: str, status: int, seconds: float) -> None:
         """Observer: generation requests count, also failed ones; lists and probes do not."""
-        if (path.startswith("/v1/") and "models" not in path) or path == "/call":
+        if _generates(path):
             self._served += 1
             self._total_s += seconds
 
@@ -32,3 +34,8 @@ class Health:
             "probes": ["/livez", "/readyz", "/metrics"],
         }
         await exchange.reply(orjson.dumps(content))
+
+
+@lru_cache(maxsize=256)
+def _generates(path: str) -> bool:
+    return (path.startswith("/v1/") and "models" not in path) or path == "/call"

@@ -90,16 +90,12 @@ class Api:
 
     def _report(self, exchange: Exchange, label: str) -> None:
         status = exchange.status or CLIENT_CLOSED_REQUEST
+        seconds = exchange.elapsed_s
         for observer in self._observers:
-            observer.finished(label, status, exchange.elapsed_s)
-        if self._access_log is not None:
-            fields = {
-                "id": exchange.request_id,
-                "status": status,
-                "ms": round(1000 * exchange.elapsed_s, 1),
-                **exchange.fields,
-            }
-            self._access_log.request(exchange.method[:20], exchange.path[:200], fields)
+            observer.finished(label, status, seconds)
+        if self._access_log is not None and self._access_log.is_on:
+            own = {"id": exchange.request_id, "status": status, "ms": round(1000 * seconds, 1)}
+            self._access_log.request(exchange.method[:20], exchange.path[:200], own | exchange.fields)
 
 
 async def _send_farewell(exchange: Exchange) -> None:

@@ -37,16 +37,16 @@ class SlowReaders:
 
         The response's ``fields`` then say that the client has gone.
         """
+        watched = self._watched.get(transport)
+        if watched is not None:
+            watched.response = response  # the next one on a connection, on which the last may still lie unread
+            return
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._watched.clear()  # the connections of a loop that has ended
             self._loop = loop
             loop.call_later(LOOK_EVERY_S, self._look_again, loop)
-        watched = self._watched.get(transport)
-        if watched is None:
-            self._watched[transport] = _Watched(response)
-        else:
-            watched.response = response  # the next one on a connection, on which the last may still lie unread
+        self._watched[transport] = _Watched(response)
 
     def look(self, now_s: float) -> None:
         """Abort those that have not moved for too long, and forget those from which all was taken."""

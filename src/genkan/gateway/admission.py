@@ -10,8 +10,8 @@ from genkan.gateway.estimate import Estimator, Size, answers_to, most_answers_to
 from genkan.gateway.ledger import Ledger
 from genkan.gateway.policies import Policies, Policy, fitted
 from genkan.gateway.rate_headers import duration, rate_headers
-from genkan.gateway.reservations import Reservations, TimeLeft
-from genkan.gateway.ticket import Header, Ticket, TicketObserver, draft_of
+from genkan.gateway.reservations import NOTHING_TAKEN, Reservation, Reservations, TimeLeft
+from genkan.gateway.ticket import Header, Ticket, TicketObserver, Till, draft_of
 from genkan.store.accounts import Admission, Amounts, Decision, Line, Unit
 from genkan.wire.caller import Caller
 from genkan.wire.chat import GenerationRequest, refuse_other_models
@@ -55,10 +55,8 @@ class Admissions:
         Without a ledger, no requests are recorded but those that a budget applies to.
         """
         self._policies = policies
-        self._reservations = reservations
-        self._ledger = ledger
+        self._till = Till(reservations, ledger, observer, clock)
         self._observer = observer
-        self._clock = clock
         self._request_s = request_s
         self._keeps_ledger = keeps_ledger
         self._estimators: dict[str, Estimator] = {}
@@ -68,7 +66,7 @@ class Admissions:
 
         Raises RateLimited, BudgetSpent, InvalidRequest for what can never fit, AccountsUnavailable.
         """
-        now_s = self._clock.unix()
+        now_s = self._till.clock.unix()
         policy = self._policies.of(caller, chain.name, now_s)
         if policy.has_budgets or caller.models is not None:
             refuse_other_models(request)
@@ -83,32 +81,36 @@ class Admissions:
         draft = draft_of(request, caller, chain.name, now_s) if is_recorded else b""
         admission = Admission(caller.request_id, policy.plan, amounts, draft)
         left = TimeLeft(self._request_s)
-        reservation = await self._reservations.take(admission, left)
-        decision = reservation.decision
+        if not policy.plan and not draft:
+            reservation, headers = Reservation(admission, NOTHING_TAKEN, was_sent=False), list[Header]()
+        else:
+            reservation = await self._till.reservations.take(admission, left)
+            headers = self._told(policy, amounts, reservation.decision)
+        return Ticket(
+            self._till,
+            request,
+            caller,
+            chain,
+            reservation,
+            redis_left=left,
+            estimator=estimator,
+            size=size,
+            prompt_tokens=prompt_tokens,
+            headers=headers,
+            max_tokens=max_tokens,
+        )
+
+    def _told(self, policy: Policy, amounts: Amounts, decision: Decision) -> list[Header]:
+        """What the client is told of its limits. Raises what it gets instead of an answer."""
         if decision.denied is not None:
             raise self._refusal(decision.denied, decision, policy, amounts)
         if decision.is_local:
             self._observer.admitted_locally()
-        return Ticket(
-            request=request,
-            caller=caller,
-            chain=chain,
-            reservation=reservation,
-            redis_left=left,
-            reservations=self._reservations,
-            ledger=self._ledger,
-            estimator=estimator,
-            size=size,
-            prompt_tokens=prompt_tokens,
-            headers=self._headers(policy, decision),
-            max_tokens=max_tokens,
-            observer=self._observer,
-            clock=self._clock,
-        )
+        return self._headers(policy, decision)
 
     def _headers(self, policy: Policy, decision: Decision) -> list[Header]:
         headers = rate_headers(policy.plan, decision.states)
-        if len(decision.states) == len(policy.plan):
+        if policy.warnings and len(decision.states) == len(policy.plan):
             for warn in policy.warnings:
                 if decision.states[warn.line].remaining <= warn.at_most:
                     headers.append((b"x-genkan-budget-warning", warn.text.encode()))
@@ -136,7 +138,7 @@ def _amounts(
     """What to draw, and the bound to set on an answer whose client set none; None if there is no need for one."""
     asked = request.sampling
     guess = prompt_tokens + estimator.answer_tokens(asked.max_tokens, answers_to(request))
-    tokens = fitted(guess, prompt_tokens, policy.plan)
+    tokens = fitted(guess, prompt_tokens, policy.most_tokens)
     if not policy.has_budgets:
         return Amounts(1, tokens), None
     most_output = asked.max_tokens if asked.max_tokens is not None else chain.max_output_tokens

@@ -55,7 +55,10 @@ class CircuitStore(Protocol):
     """Where circuits are kept. It answers from memory: a store that shares circuits synchronises behind these two."""
 
     def load(self, deployment: str) -> Circuit:
-        """The circuit of ``deployment``, a new one if there is none. May be changed freely, then saved."""
+        """The circuit of ``deployment``, a new one if there is none: always the same object, the store's own.
+
+        May be changed freely, then saved; who changes ``in_flight`` alone need not save it.
+        """
 
     def save(self, deployment: str, circuit: Circuit) -> None:
         """Keep ``circuit``, as just loaded and changed."""
@@ -68,10 +71,11 @@ class MemoryCircuits:
         self._circuits: dict[str, Circuit] = {}
 
     def load(self, deployment: str) -> Circuit:
-        circuit = self._circuits.get(deployment)
-        if circuit is None:
+        try:
+            return self._circuits[deployment]
+        except KeyError:
             circuit = self._circuits[deployment] = Circuit()
-        return circuit
+            return circuit
 
     def save(self, deployment: str, circuit: Circuit) -> None:
         self._circuits[deployment] = circuit
@@ -148,19 +152,23 @@ class Breaker:
         circuit is open, as soon as no other probe is under way or the latest has not failed for ``FORCED_EVERY_S``.
         """
         circuit = self._store.load(self._deployment)
-        probe = 0
         if circuit.is_open:
-            if self._is_left_alone(circuit, now_s, forced):
-                self._tell(self.state(now_s))
-                return None
-            circuit.probes = probe = circuit.probes + 1
-            circuit.probe_until_s = now_s + self._policy.open_s
+            return self._begin_probe(circuit, now_s, forced)
+        circuit.in_flight += 1
+        if self._told != "closed":
+            self._tell("closed")
+        return Attempt(self, now_s, circuit.generation, 0)
+
+    def _begin_probe(self, circuit: Circuit, now_s: float, forced: bool) -> Attempt | None:
+        if self._is_left_alone(circuit, now_s, forced):
+            self._tell(self.state(now_s))
+            return None
+        circuit.probes += 1
+        circuit.probe_until_s = now_s + self._policy.open_s
         circuit.in_flight += 1
         self._store.save(self._deployment, circuit)
-        state: State = "half_open" if probe else "closed"
-        if state != self._told:
-            self._tell(state)
-        return Attempt(self, now_s, circuit.generation, probe)
+        self._tell("half_open")
+        return Attempt(self, now_s, circuit.generation, circuit.probes)
 
     def _is_left_alone(self, circuit: Circuit, now_s: float, forced: bool) -> bool:
         if not forced:
@@ -171,16 +179,15 @@ class Breaker:
     def _succeeded(self, attempt: Attempt, now_s: float) -> None:
         circuit = self._store.load(self._deployment)
         circuit.in_flight -= 1
-        changes = False
-        if attempt.generation == circuit.generation:
-            if attempt.probe:
-                changes = True
-                self._close(circuit)
-            else:
-                circuit.consecutive = 0
-                self._count(circuit, now_s)
+        if attempt.generation != circuit.generation:
+            return
+        if attempt.probe:
+            self._close(circuit)
+        else:
+            circuit.consecutive = 0
+            self._count(circuit, now_s)
         self._store.save(self._deployment, circuit)
-        if changes:
+        if attempt.probe:
             self._tell("closed")
 
     def _failed(self, attempt: Attempt, now_s: float) -> None:

@@ -31,8 +31,7 @@ class Deployment:
 
     def begin(self, now_s: float) -> Attempt | None:
         """An attempt, of which the caller tells the end; None while the deployment is to be left alone."""
-        standing = self.standing
-        if self.cooling.left_s(now_s) or not standing.healthy or standing.parked_by(now_s) is not None:
+        if self.cooling.left_s(now_s) or not self.standing.admits(now_s):
             return None
         return self.breaker.begin(now_s)
 
@@ -47,5 +46,4 @@ class Deployment:
 
     def is_well(self, now_s: float) -> bool:
         """Whether ``begin`` would give an attempt as soon as it is not cooling."""
-        standing = self.standing
-        return standing.healthy and standing.parked_by(now_s) is None and self.breaker.admits(now_s)
+        return self.standing.admits(now_s) and self.breaker.admits(now_s)

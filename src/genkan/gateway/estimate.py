@@ -46,6 +46,7 @@ _KNOWN = frozenset(
         "prompt_cache_retention",
     }
 )  # fmt: skip
+_SETTINGS = _KNOWN.difference(_BESIDES)  # never in a prompt, so nothing to measure
 #: What has an upstream search, or compute, a prompt of any length.
 _FETCHING = ("web_search_options", "plugins", "chat_template")
 _SPOKEN = ("role", "content")
@@ -66,9 +67,9 @@ class Size(NamedTuple):
 
 
 def size_of(request: GenerationRequest) -> Size:
-    """The size of its prompt. Cost: about 1 µs, and 0.3 µs a message."""
+    """The size of its prompt. Cost: 0.4 µs, and 0.1 µs a message, for ASCII texts; else 1 µs and 0.3 µs."""
     if isinstance(request, ChatRequest):
-        return _chat_size(request)
+        return _plain_size(request) or _chat_size(request)
     assert isinstance(request, CompletionRequest)
     measure = _Measure()
     for prompt in request.prompts:
@@ -138,13 +139,15 @@ class Estimator:
         return self._per_ascii * size.ascii + self._per_other * size.other + self._around * size.messages
 
     def _learn_prompt(self, size: Size, tokens: int) -> None:
-        power = float(size.ascii**2 + size.other**2 + size.messages**2)
+        ascii_chars, other, messages = size.ascii, size.other, size.messages
+        power = float(ascii_chars**2 + other**2 + messages**2)
         if power == 0.0:
             return
         pull = _STEP * (tokens - self._guess(size)) / power
-        self._per_ascii = _within(self._per_ascii + pull * size.ascii, 0.02, 1.0)
-        self._per_other = _within(self._per_other + pull * size.other, 0.02, 1.0)
-        self._around = _within(self._around + pull * size.messages, 0.0, 40.0)
+        self._per_ascii = min(max(self._per_ascii + pull * ascii_chars, 0.02), 1.0)
+        if other:  # else it stays as it is
+            self._per_other = min(max(self._per_other + pull * other, 0.02), 1.0)
+        self._around = min(max(self._around + pull * messages, 0.0), 40.0)
 
 
 class _Measure:
@@ -162,6 +165,8 @@ class _Measure:
         self.other += len(text.encode("utf-8", "surrogatepass")) - ascii_chars
 
     def besides(self, raw: dict[str, Any]) -> None:
+        if _SETTINGS.issuperset(raw):
+            return
         for name in _BESIDES:
             if (value := raw.get(name)) is not None:
                 self.ascii += _json_bytes(value)
@@ -197,6 +202,19 @@ class _Measure:
         return Size(self.ascii, self.other, messages, self.images, self.tokens, self.files, self.unknown)
 
 
+def _plain_size(request: ChatRequest) -> Size | None:
+    """Of ASCII texts with nothing but settings beside them, as most chats are; None of any other chat."""
+    if not _SETTINGS.issuperset(request.raw):
+        return None
+    chars = 0
+    for message in request.messages:
+        content = message.get("content")
+        if type(content) is not str or len(message) != 2 or not content.isascii():
+            return None
+        chars += len(content)
+    return Size(chars, 0, len(request.messages), 0, 0)
+
+
 def _chat_size(request: ChatRequest) -> Size:
     measure = _Measure()
     for message in request.messages:
@@ -210,7 +228,3 @@ def _json_bytes(value: Any) -> int:
         return len(orjson.dumps(value))
     except TypeError:  # nested deeper than can be written: its upstream will not see it either
         return len(str(value))
-
-
-def _within(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)

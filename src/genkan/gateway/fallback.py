@@ -74,30 +74,34 @@ class Fallback:
             walk.forget()
             await walk.let_go()
             raise
-        try:
-            await walk.let_go()
-        except BaseException:  # cancelled, and nobody else knows of the answer yet
-            await answer.aclose()
-            raise
+        if walk.filtered is not None:
+            try:
+                await walk.let_go()
+            except BaseException:  # cancelled, and nobody else knows of the answer yet
+                await answer.aclose()
+                raise
         return answer, walk
 
 
 class Walk:
     """The way of one request: whom it asked, and what came of it."""
 
+    __slots__ = (
+        "_began_s", "_chain", "_clock", "_deadline_s", "_failures", "_fallback", "_first", "_is_late", "_limited_s",
+        "_passed_over", "_reasons", "_recorder", "_request", "answered_by", "answering", "attempts", "filtered",
+    )  # fmt: skip
+
     def __init__(self, fallback: Fallback, chain: Chain, request: GenerationRequest, recorder: Recorder) -> None:
+        self._fallback = fallback
         self._clock = fallback.clock
-        self._observer = fallback.observer
-        self._sleep = fallback.sleep
         self._chain = chain
         self._request = request
         self._recorder = recorder
-        self._began_s = self._clock.monotonic()
+        self._began_s = fallback.clock.monotonic()
         self._deadline_s = self._began_s + chain.config.total_s
-        self._half_s = chain.config.total_s / 2
         self._failures: list[tuple[Deployment, UpstreamError, Verdict]] = []
         self._passed_over: list[Deployment] = []
-        self._filtered: tuple[Deployment, Answer, int] | None = None  # for want of a better one
+        self.filtered: tuple[Deployment, Answer, int] | None = None  # for want of a better one
         self._limited_s: list[float] = []  # when limits that kept somebody from being asked leave room; inf: never
         self._first: Deployment | None = None
         self._reasons: list[str] = []  # why each in turn was not the one that answers
@@ -137,19 +141,18 @@ class Walk:
 
     async def let_go(self) -> None:
         """Close the answer that was kept for want of a better one and is not needed."""
-        if self._filtered is not None:
-            await self._filtered[1].aclose()
+        if self.filtered is not None:
+            await self.filtered[1].aclose()
 
     async def _ask(self, deployment: Deployment, *, as_last: bool = False) -> Answer | None:
-        if not self._suits(deployment):
+        if self._failures and not self._suits(deployment):
             return None
         now_s = self._clock.monotonic()
         if (left_s := self._deadline_s - now_s) <= 0:
             self._is_late = deployment.standing.parked_by(now_s) is None
             return None
         room: Reservation | None = None
-        may_be_asked = not deployment.cooling.left_s(now_s) and (as_last or deployment.is_well(now_s))
-        if deployment.meter is not None and may_be_asked:
+        if deployment.meter is not None and _may_be_asked(deployment, now_s, as_last):
             room = await self._room(deployment.meter, left_s)
             if room is None:
                 return None
@@ -181,10 +184,9 @@ class Walk:
     async def _sent(
         self, deployment: Deployment, attempt: Attempt, room: Reservation | None, now_s: float, left_s: float
     ) -> Answer | None:
-        self.attempts += 1
-        number = self.attempts
+        self.attempts = number = self.attempts + 1
         call = self._recorder.attempt_begun(deployment, number, room)
-        underway = Underway(deployment, attempt, now_s, self._clock, self._observer, self._recorder, number)
+        underway = Underway(deployment, attempt, now_s, self._clock, self._fallback.observer, self._recorder, number)
         try:
             answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s, call=call)
             if is_filtered := answer.filtered and "content_filter" in self._chain.config.fallback_on:
@@ -203,9 +205,9 @@ class Walk:
 
     def _tell_the_observer(self, asked: Deployment) -> None:
         if any(failed is asked for failed, _, _ in self._failures):
-            self._observer.retried(asked.name)
+            self._fallback.observer.retried(asked.name)
         elif asked is not self._first:
-            self._observer.fell_back(self._chain.name, self._reasons[-1])
+            self._fallback.observer.fell_back(self._chain.name, self._reasons[-1])
 
     async def _keep(self, deployment: Deployment, filtered: Answer) -> None:
         """Hold back an answer that a content filter emptied; the first such is as good as any.
@@ -213,10 +215,10 @@ class Walk:
         It is read to its end, so that it holds no place that another deployment may need. Raises UpstreamError.
         """
         try:
-            if self._filtered is None:
+            if self.filtered is None:
                 number = self.attempts
                 whole = await _read_out(filtered, lambda batch: self._recorder.priced(number, batch, filtered))
-                self._filtered = deployment, whole, number
+                self.filtered = deployment, whole, number
         finally:
             await filtered.aclose()
         self._reasons.append("content_filter")
@@ -231,7 +233,8 @@ class Walk:
 
     def _judge(self, deployment: Deployment, error: UpstreamError, underway: Underway, left_s: float) -> None:
         meaning = verdict(error)
-        if isinstance(error, TimedOut) and error.phase == "total" and left_s <= min(error.limit_s, self._half_s):
+        half_s = self._chain.config.total_s / 2
+        if isinstance(error, TimedOut) and error.phase == "total" and left_s <= min(error.limit_s, half_s):
             meaning = Verdict("error")  # it was given what others had left of the time, which says nothing of it
         underway.failed(error, meaning)
         now_s = self._clock.monotonic()
@@ -244,7 +247,7 @@ class Walk:
         is_request = meaning.reason == "request" or meaning.reason not in self._chain.config.fallback_on
         others_failed = any(one.reason == "error" for _, _, one in self._failures[:-1])
         another_could = error.code in _UNSUPPORTED and self._somebody_rests(now_s)
-        if is_request and not (others_failed or another_could or self._filtered):
+        if is_request and not (others_failed or another_could or self.filtered):
             raise error
 
     def _somebody_rests(self, now_s: float) -> bool:
@@ -252,9 +255,9 @@ class Walk:
         return any(one.standing.parked_by(now_s) is None for one in self._passed_over)
 
     def _take_filtered(self) -> Answer | None:
-        if self._filtered is None:
+        if self.filtered is None:
             return None
-        (self.answered_by, answer, self.answering), self._filtered = self._filtered, None
+        (self.answered_by, answer, self.answering), self.filtered = self.filtered, None
         return answer
 
     async def _retried(self) -> Answer | None:
@@ -267,7 +270,7 @@ class Walk:
             if found is None or not self._chain.budget.take(now_s):
                 return None
             deployment, pause_s = found
-            await self._sleep(pause_s)
+            await self._fallback.sleep(pause_s)
             if (answer := await self._ask(deployment)) is not None:
                 return answer
         return None
@@ -350,6 +353,10 @@ async def _read_out(answer: Answer, priced: Callable[[list[bytes]], list[bytes]]
 async def _again(batches: list[list[bytes]]) -> AsyncGenerator[list[bytes], None]:
     for batch in batches:
         yield batch
+
+
+def _may_be_asked(deployment: Deployment, now_s: float, as_last: bool) -> bool:
+    return not deployment.cooling.left_s(now_s) and (as_last or deployment.is_well(now_s))
 
 
 def _is_larger(one: Deployment, other: Deployment) -> bool:

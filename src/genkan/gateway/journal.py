@@ -21,7 +21,7 @@ from pathlib import Path
 
 import orjson
 
-from genkan.gateway.journal_records import Records
+from genkan.gateway.journal_records import Records, readable
 from genkan.gateway.segment import Segment, segments_in
 from genkan.store.accounts import Admission, Settlement
 
@@ -70,7 +70,7 @@ class Journal:
 
     def settled(self, settlement: Settlement, unix_s: float) -> bool:
         """So it ended; Redis does not know yet."""
-        line = self._records.settled(settlement, unix_s)
+        line = self._records.settled(settlement, unix_s, has_begun=settlement.request_id in self._segment_of)
         return self._write(self._segment_for(settlement.request_id), line)
 
     def done(self, request_ids: Iterable[str]) -> None:
@@ -78,9 +78,9 @@ class Journal:
         gone: defaultdict[Segment, list[str]] = defaultdict(list)
         for request_id in request_ids:
             if (segment := self._segment_of.pop(request_id, None)) is not None:
-                segment.requests.discard(request_id)
                 gone[segment].append(request_id)
         for segment, ids in gone.items():
+            segment.requests -= len(ids)
             if segment.requests or segment.has_left:
                 self._write(segment, self._records.done(ids))
             self._let_go_if_over(segment)
@@ -88,7 +88,7 @@ class Journal:
     def leave(self, request_id: str) -> None:
         """This worker will not settle that request: its segment is to be replayed once nothing else needs it."""
         if (segment := self._segment_of.pop(request_id, None)) is not None:
-            segment.requests.discard(request_id)
+            segment.requests -= 1
             segment.has_left = True
             self._let_go_if_over(segment)
 
@@ -122,7 +122,7 @@ class Journal:
 
     def set_aside(self, settlement: Settlement, why: str) -> None:
         """Keep a settlement that Redis does not take for a person, in a file that is never replayed."""
-        record = orjson.loads(self._records.settled(settlement, 0.0).partition(b" ")[2])
+        record = readable(self._records.settled(settlement, 0.0, has_begun=False))
         line = orjson.dumps({**record, "why": why}, option=orjson.OPT_APPEND_NEWLINE)
         path = self.folder / _ASIDE
         try:
@@ -157,7 +157,7 @@ class Journal:
             if self._newest.size_bytes >= self._segment_bytes:
                 self._begin_segment()
             segment = self._segment_of[request_id] = self._newest
-            segment.requests.add(request_id)
+            segment.requests += 1
         return segment
 
     def _begin_segment(self) -> None:

@@ -56,7 +56,7 @@ class Outbox:
         self._at_most, self._at_most_bytes = at_most, at_most_bytes
         self._waiting: deque[Settlement] = deque()
         self._waiting_bytes = 0  # of those and of the batch that is being sent
-        self._taken: deque[tuple[float, Settlement]] = deque()  # by Redis, with when it said so
+        self._taken: deque[tuple[float, list[Settlement]]] = deque()  # by Redis, with when it said so
         self._sent: dict[str, float] = {}  # of what waits: when it was sent before, in Unix time
         self._known: set[str] = set()  # of what waits: Redis has it
         self._refusals: Counter[str] = Counter()
@@ -71,12 +71,14 @@ class Outbox:
 
     def put(self, settlement: Settlement) -> bool:
         """Have it settled as soon as can be: the sending begins in the next turn of the event loop. False: no place."""
-        if len(self._waiting) >= self._at_most or self._waiting_bytes >= self._at_most_bytes:
+        waiting = self._waiting
+        if len(waiting) >= self._at_most or self._waiting_bytes >= self._at_most_bytes:
             return False
-        self._waiting.append(settlement)
+        if not waiting:
+            self._empty.clear()
+            self._wanted.set()
+        waiting.append(settlement)
         self._waiting_bytes += _size(settlement)
-        self._empty.clear()
-        self._wanted.set()
         return True
 
     def lost_ground(self) -> None:
@@ -84,10 +86,11 @@ class Outbox:
         if not self._taken:
             return
         unix_s, now_s = self._clock.unix(), self._clock.monotonic()
-        for taken_s, settlement in reversed(self._taken):
-            self._waiting.appendleft(settlement)
-            self._waiting_bytes += _size(settlement)
-            self._sent[settlement.request_id] = unix_s - (now_s - taken_s)
+        for taken_s, batch in reversed(self._taken):
+            self._waiting.extendleft(reversed(batch))
+            for settlement in batch:
+                self._waiting_bytes += _size(settlement)
+                self._sent[settlement.request_id] = unix_s - (now_s - taken_s)
         self._taken.clear()
         self._empty.clear()
         self._wanted.set()
@@ -97,15 +100,15 @@ class Outbox:
         if asked_s - self._done_s < _DONE_EVERY_S:
             return
         self._done_s = asked_s
-        sure = []
+        sure: list[str] = []
         while self._taken and self._taken[0][0] + SURE_AFTER_S <= asked_s:
-            sure.append(self._taken.popleft()[1].request_id)
+            sure += [settlement.request_id for settlement in self._taken.popleft()[1]]
         if sure:
             self._on_done(sure)
 
     def close(self) -> None:
         """No more will be sent: what Redis took counts as done."""
-        self._on_done([settlement.request_id for _, settlement in self._taken])
+        self._on_done([settlement.request_id for _, batch in self._taken for settlement in batch])
         self._taken.clear()
 
     async def drained(self) -> None:
@@ -153,18 +156,20 @@ class Outbox:
                 self._sent.setdefault(each.request_id, unix_s)
             raise
         self._batch = min(2 * self._batch, _BATCH)
-        now_s = self._clock.monotonic()
         outcomes: Counter[Outcome] = Counter()
-        again = []
+        taken: list[Settlement] = []
+        again: list[Settlement] = []
         for settlement in batch:
             answer = "duplicate" if settlement.request_id in self._known else next(answers)
             if isinstance(answer, Exception):
                 again.extend(self._refused(settlement, answer))
                 continue
             outcomes[answer] += 1
-            self._taken.append((now_s, settlement))
+            taken.append(settlement)
             self._waiting_bytes -= _size(settlement)
-            self._forget(settlement.request_id)
+            if self._sent or self._known or self._refusals:
+                self._forget(settlement.request_id)
+        self._taken.append((self._clock.monotonic(), taken))
         for outcome, n in outcomes.items():
             self._observer.settled(outcome, n)
         self._waiting.extend(again)
@@ -179,10 +184,9 @@ class Outbox:
 
     def _forget(self, request_id: str) -> None:
         """It waits no longer."""
-        if self._sent or self._known or self._refusals:
-            self._sent.pop(request_id, None)
-            self._known.discard(request_id)
-            self._refusals.pop(request_id, None)
+        self._sent.pop(request_id, None)
+        self._known.discard(request_id)
+        self._refusals.pop(request_id, None)
 
     def _refused(self, settlement: Settlement, why: Exception) -> list[Settlement]:
         """What is to be tried again: it, or nothing."""

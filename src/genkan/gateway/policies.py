@@ -1,7 +1,7 @@
 """Which limits and budgets apply to whom: configuration → plans, made once and kept."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from genkan.config import BudgetConfig, Config, LimitConfig, RateConfig
@@ -27,18 +27,19 @@ class Warn:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What applies to one caller's requests to one route."""
+    """What applies to one caller's requests to one route. Made once, so what follows from the plan is worked out."""
 
     plan: Plan
     warnings: tuple[Warn, ...] = ()
+    has_budgets: bool = field(init=False)
+    without_budgets: Plan = field(init=False)
+    most_tokens: int | None = field(init=False)  # that its limits on tokens let anyone take at once
 
-    @property
-    def has_budgets(self) -> bool:
-        return any(line.kind == "budget" for line in self.plan)
-
-    @property
-    def without_budgets(self) -> Plan:
-        return tuple(line for line in self.plan if line.kind != "budget")
+    def __post_init__(self) -> None:
+        without_budgets = tuple(line for line in self.plan if line.kind != "budget")
+        object.__setattr__(self, "without_budgets", without_budgets)
+        object.__setattr__(self, "has_budgets", len(without_budgets) < len(self.plan))
+        object.__setattr__(self, "most_tokens", most_tokens_at_once(self.plan))
 
 
 class Policies:
@@ -51,13 +52,15 @@ class Policies:
         self._first_model |= {route.alias: route.chain[0] for route in config.routes}
         self._key_by_id = key_by_id
         self._kept: dict[tuple[str, str | None, str], tuple[ApiKey | None, Policy]] = {}
-        self._day = -1
+        self._day_s = (0.0, 0.0)  # from when to when those hold: budgets of another day count elsewhere
 
     def of(self, caller: Caller, route: str, now_unix_s: float) -> Policy:
         """The policy of ``caller`` for ``route``, a route's alias or a model's name."""
-        if (day := int(now_unix_s // _DAY_S)) != self._day or len(self._kept) >= _MAX_KEPT:
-            self._kept.clear()  # budgets of another day count elsewhere
-            self._day = day
+        begins_s, ends_s = self._day_s
+        if not begins_s <= now_unix_s < ends_s or len(self._kept) >= _MAX_KEPT:
+            self._kept.clear()
+            begins_s = now_unix_s // _DAY_S * _DAY_S
+            self._day_s = begins_s, begins_s + _DAY_S
         key = self._key_by_id(caller.key_id) if caller.key_id is not None else None
         name = caller.tenant, caller.key_id, route
         found = self._kept.get(name)
@@ -113,13 +116,12 @@ def most_tokens_at_once(plan: Plan) -> int | None:
     return min(held, default=None)
 
 
-def fitted(guess: int, prompt_tokens: int, plan: Plan) -> int:
-    """``guess``, but no more than ``plan`` lets anyone take at once, unless the prompt alone is more.
+def fitted(guess: int, prompt_tokens: int, most: int | None) -> int:
+    """``guess``, but no more than ``most``, what limits let anyone take at once, unless the prompt alone is more.
 
     How long an answer will be is only guessed, and a guess is no reason to say that a request can never fit.
     """
-    most = most_tokens_at_once(plan)
-    return guess if most is None else max(min(guess, most), prompt_tokens)
+    return guess if most is None or guess <= most else max(most, prompt_tokens)
 
 
 def lines(limits: LimitConfig, key: str, scope: str, *, is_own: bool = True, lease_s: float) -> Iterator[Line]:

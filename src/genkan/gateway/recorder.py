@@ -13,15 +13,11 @@ from genkan.upstream.base import NO_CALL, Answer, Call
 class Recorder(Protocol):
     """Keeps the record of one request. Called while it waits, so quick."""
 
-    @property
-    def request_id(self) -> str: ...
+    request_id: str
+    redis_left: TimeLeft  # what the request may still wait for Redis
 
     def amounts_within(self, plan: Plan) -> Amounts:
         """What an attempt may take of ``plan``, as far as that can be told."""
-
-    @property
-    def redis_left(self) -> TimeLeft:
-        """What the request may still wait for Redis."""
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
         """The ``attempt``-th is about to be sent; what its upstream is told of it.
@@ -42,11 +38,10 @@ class Unrecorded:
     """Where no ledger is kept, nor any limit."""
 
     request_id = ""
+    redis_left = TimeLeft(math.inf)
 
     def amounts_within(self, plan: Plan) -> Amounts:
         return Amounts()
-
-    redis_left = TimeLeft(math.inf)
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
         return NO_CALL

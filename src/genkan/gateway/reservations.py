@@ -15,6 +15,7 @@ from genkan.gateway.ledger import Ledger
 from genkan.store.accounts import Accounts, Admission, Amounts, Decision, Settlement
 
 _OPEN = Decision(denied=None, states=(), is_local=True)
+NOTHING_TAKEN = Decision(denied=None, states=())
 
 
 class Reservation:

@@ -27,7 +27,7 @@ class Segment:
         self.size_bytes = 0
         self.is_dirty = False  # written since the last `duplicate`
         self.has_left = False  # some of its requests are left to whoever replays it
-        self.requests: set[str] = set()  # that this process still looks after
+        self.requests = 0  # how many of them this process still looks after
         self._folder = folder
         self._fd = -1
         self._is_torn = False
@@ -41,9 +41,10 @@ class Segment:
         written = os.write(self._fd, line)
         self.size_bytes += written
         self.is_dirty = True
-        self._is_torn = written < len(line)
-        if self._is_torn:
+        if written < len(line):
+            self._is_torn = True
             raise OSError(errno.ENOSPC, "only a part of a record was written")
+        self._is_torn = False
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""

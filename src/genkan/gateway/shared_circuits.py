@@ -76,17 +76,19 @@ class SharedCircuits:
 
     def load(self, deployment: str) -> Circuit:
         """See CircuitStore."""
-        circuit = self._circuits.get(deployment)
-        if circuit is None:
+        try:
+            return self._circuits[deployment]
+        except KeyError:
             circuit = self._circuits[deployment] = Circuit()
             self._known[deployment] = _known(circuit)
-        return circuit
+            return circuit
 
     def save(self, deployment: str, circuit: Circuit) -> None:
         """See CircuitStore."""
         self._circuits[deployment] = circuit
-        if _known(circuit) != self._known.get(deployment):
-            self._known[deployment] = _known(circuit)
+        known = _known(circuit)
+        if known != self._known.get(deployment):
+            self._known[deployment] = known
             self._tell(deployment)
 
     # to the others

@@ -44,6 +44,11 @@ class UpstreamStanding:
             return None
         return _anew(self._parked_by)
 
+    def admits(self, now_s: float) -> bool:
+        """Whether it is healthy and not parked."""
+        is_parked = self._parked_by is not None and now_s < self._parked_until_s
+        return not is_parked and self._failed_probes < self._unhealthy_after
+
     @property
     def healthy(self) -> bool:
         """Whether fewer than ``unhealthy_after`` probes in a row failed."""
@@ -65,7 +70,7 @@ class Cooling:
 
     def left_s(self, now_s: float) -> float:
         """Seconds until it may be asked; 0 when it may now."""
-        return max(self._until_s - now_s, 0.0)
+        return self._until_s - now_s if now_s < self._until_s else 0.0
 
 
 def _anew(error: UpstreamError) -> UpstreamError:

@@ -9,7 +9,6 @@ is billed. Attempts that did not answer are never the client's to pay; what thei
 their own rows: nothing where they refused, and null, not known, where the connection broke or took too long.
 """
 
-import asyncio
 import re
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +20,7 @@ from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.estimate import Estimator, Size, answers_to
 from genkan.gateway.ledger import Ledger
-from genkan.gateway.policies import fitted
+from genkan.gateway.policies import fitted, most_tokens_at_once
 from genkan.gateway.reservations import Reservation, Reservations, TimeLeft
 from genkan.store.accounts import Amounts, Plan, Settlement
 from genkan.upstream.base import Answer, Call
@@ -42,6 +41,15 @@ class TicketObserver(Protocol):
         """An attempt answered a client."""
 
 
+class Till(NamedTuple):
+    """What all tickets of a worker share."""
+
+    reservations: Reservations
+    ledger: Ledger
+    observer: TicketObserver
+    clock: Clock
+
+
 class Ticket:
     """Records the attempts of one request, and settles it once. A Recorder."""
 
@@ -51,120 +59,98 @@ class Ticket:
         "_attempts",
         "_caller",
         "_chain",
-        "_clock",
-        "_deployments",
         "_estimator",
-        "_ledger",
-        "_observer",
+        "_is_recorded",
+        "_is_settled",
         "_prompt_tokens",
         "_raw_usage",
         "_request",
         "_reservation",
-        "_reservations",
-        "_rooms",
         "_size",
-        "_state",
+        "_till",
         "_usage",
-        "_usages",
         "headers",
         "max_tokens",
         "redis_left",
+        "request_id",
     )
 
     def __init__(
         self,
-        *,
+        till: Till,
         request: GenerationRequest,
         caller: Caller,
         chain: Chain,
         reservation: Reservation,
+        *,
         redis_left: TimeLeft,
-        reservations: Reservations,
-        ledger: Ledger,
         estimator: Estimator,
         size: Size,
         prompt_tokens: int,
         headers: list[Header],
         max_tokens: int | None,
-        observer: TicketObserver,
-        clock: Clock,
     ) -> None:
         """``headers`` tell the client of its limits. ``max_tokens`` is set where a budget bounds the answer.
 
         ``redis_left`` is what the request may still wait for Redis.
         """
+        self.request_id = caller.request_id
         self.headers = headers
         self.max_tokens = max_tokens
         self.redis_left = redis_left
+        self._till = till
         self._request = request
         self._caller = caller
         self._chain = chain
         self._reservation = reservation
-        self._reservations = reservations
-        self._ledger = ledger
+        self._is_recorded = reservation.admission.draft != b""
         self._estimator = estimator
         self._size = size
         self._prompt_tokens = prompt_tokens
-        self._observer = observer
-        self._clock = clock
-        self._deployments: list[Deployment] = []
-        self._attempts: list[dict[str, Any]] = []  # as rows have them
-        self._usages: list[Usage | None] = []
-        self._rooms: list[Reservation | None] = []
+        self._attempts: list[_Attempt] = []
         self._raw_usage: dict[str, Any] | None = None  # as it was read last, and what it says
         self._usage: Usage | None = None
-        self._answering: int | None = None  # the attempt that answers, once that is known
+        self._answering: _Attempt | None = None  # once it is known whose answer the client gets
         self._answer: Answer | None = None
-        self._state: str | None = None  # once settled
+        self._is_settled = False
 
     # Recorder
 
-    @property
-    def request_id(self) -> str:
-        return self._caller.request_id
-
     def amounts_within(self, plan: Plan) -> Amounts:
-        return Amounts(1, fitted(self._reservation.admission.amounts.tokens, self._prompt_tokens, plan))
+        tokens = self._reservation.admission.amounts.tokens
+        return Amounts(1, fitted(tokens, self._prompt_tokens, most_tokens_at_once(plan)))
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
-        self._deployments.append(deployment)
-        self._usages.append(None)
-        self._rooms.append(room)
-        self._attempts.append({"n": attempt, "deployment": deployment.name})
-        if self._reservation.admission.draft:
-            self._ledger.attempt_begun(self._caller.request_id, attempt, deployment.name)
-        return Call(f"{self._caller.request_id}.{attempt}", self._caller.tenant, self._bound_at(deployment))
+        self._attempts.append(_Attempt(deployment, room))
+        if self._is_recorded:
+            self._till.ledger.attempt_begun(self.request_id, attempt, deployment.name)
+        return Call(f"{self.request_id}.{attempt}", self._caller.tenant, self._bound_at(deployment))
 
     def attempt_ended(
         self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
     ) -> None:
-        usage, estimated = self._usage_of(attempt, answer)
-        cost = self._cost_of(attempt, usage, error)
-        self._usages[attempt - 1] = usage
-        self._attempts[attempt - 1] |= {
-            "state": state,
-            "usage": usage,
-            "estimated": estimated,
-            "cost_nano_usd": cost,
-            "seconds": round(seconds, 6),
-        }
-        self._leave(attempt, usage, state)
-        if attempt == self._answering:
+        ended = self._attempts[attempt - 1]
+        if answer is not None:
+            ended.usage, ended.is_estimated = self._usage_of(ended, answer)
+        ended.cost_nano_usd = _cost(ended.deployment, ended.usage, error)
+        ended.seconds = round(seconds, 6)
+        self._end(ended, state)
+        if ended is self._answering:
             self._settle(state)
 
     def priced(self, attempt: int, payloads: list[bytes], answer: Answer) -> list[bytes]:
         if not self._request.include_usage:
             return payloads
-        cost = self._cost_of(attempt, self._read(answer), None)
+        cost = _cost(self._attempts[attempt - 1].deployment, self._read(answer), None)
         return [_with_cost(payload, cost) if _HAS_USAGE(payload) else payload for payload in payloads]
 
     # the end
 
     def answered(self, answer: Answer, attempt: int) -> None:
         """The ``attempt``-th is the one whose answer the client gets."""
-        self._answering, self._answer = attempt, answer
-        if "state" in self._attempts[attempt - 1]:
-            self._settle(str(self._attempts[attempt - 1]["state"]))
+        self._answering, self._answer = self._attempts[attempt - 1], answer
+        if (state := self._answering.state) is not None:
+            self._settle(state)
 
     def failed(self, error: BaseException) -> None:
         """No answer came of it. Does nothing once it is settled."""
@@ -173,11 +159,6 @@ class Ticket:
             self._settle(error.outcome)
         else:
             self._settle("internal_error" if isinstance(error, Exception) else "client_gone")
-
-    @property
-    def cost_nano_usd(self) -> int | None:
-        """What its client is billed, as far as is known yet."""
-        return None if self._answering is None else self._attempts[self._answering - 1].get("cost_nano_usd")
 
     def _read(self, answer: Answer) -> Usage | None:
         if answer.usage is not self._raw_usage:
@@ -188,9 +169,8 @@ class Ticket:
         """What we set; a chain's other models may allow longer answers than this one can give."""
         return None if self.max_tokens is None else min(self.max_tokens, deployment.max_output_tokens)
 
-    def _usage_of(self, attempt: int, answer: Answer | None) -> tuple[Usage | None, bool]:
-        if answer is None:
-            return None, False
+    def _usage_of(self, ended: "_Attempt", answer: Answer) -> tuple[Usage | None, bool]:
+        """What its upstream counted, or else what we did; and whether it was us."""
         if (usage := self._read(answer)) is not None:
             return usage, False
         if answer.body is not None:
@@ -199,104 +179,115 @@ class Ticket:
             tokens = max(answer.pieces, answer.text_bytes // _BYTES_PER_TOKEN)
         else:
             return None, False
-        most = self._request.sampling.max_tokens or self._bound_at(self._deployments[attempt - 1])
+        most = self._request.sampling.max_tokens or self._bound_at(ended.deployment)
         if most is not None:
             tokens = min(tokens, answers_to(self._request) * most)
         return Usage(self._prompt_tokens, tokens), True
 
-    def _cost_of(self, attempt: int, usage: Usage | None, error: UpstreamError | None) -> int | None:
-        price = self._deployments[attempt - 1].price
-        if usage is not None:
-            return None if price is None else price.nano_usd(usage)
-        is_unknown = error is None or (isinstance(error, TimedOut | UpstreamBroken) and not _never_sent(error))
-        return None if is_unknown else 0
-
-    def _leave(self, attempt: int, usage: Usage | None, state: str) -> None:
-        room, self._rooms[attempt - 1] = self._rooms[attempt - 1], None
-        meter = self._deployments[attempt - 1].meter
-        if room is not None and meter is not None:
-            meter.leave(room, Amounts(1, self._rated(usage, state)))
+    def _end(self, ended: "_Attempt", state: str) -> None:
+        """Note the state, and give back what it holds of its upstream's limits."""
+        ended.state = state
+        room, ended.room = ended.room, None
+        meter = ended.deployment.meter
+        if room is None or meter is None:
+            return
+        # Who leaves before the first word has had the prompt worked on.
+        unread = self._prompt_tokens if state == "client_gone" else 0
+        meter.leave(room, Amounts(1, unread if ended.usage is None else ended.usage.total))
 
     def _settle(self, state: str) -> None:
-        if self._state is not None:
+        if self._is_settled:
             return
-        self._state = state
-        for attempt, begun in enumerate(self._attempts, 1):
-            if "state" not in begun:  # nobody tells of it any more
-                self._leave(attempt, None, state)
-                begun |= {"state": state, "usage": None, "estimated": False, "cost_nano_usd": None, "seconds": 0.0}
-        bill = self._bill_for(state)
+        self._is_settled = True
+        for begun in self._attempts:
+            if begun.state is None:  # nobody tells of it any more
+                self._end(begun, state)
+        paid = self._paid(state)
         if self._answer is not None:
-            self._answer.cost_nano_usd = bill.cost_nano_usd
-        # In the journal before the client has the end of its answer; what is only counted comes after it.
-        self._write(state, bill)
-        if bill.usage is not None:
-            asyncio.get_running_loop().call_soon(self._count, bill, bill.usage)
+            self._answer.cost_nano_usd = 0 if paid is None else paid.cost_nano_usd
+        saved_nano_usd = 0 if paid is None else paid.saved_nano_usd()
+        self._write(state, paid, saved_nano_usd)
+        if paid is not None and (usage := paid.usage) is not None:
+            self._till.observer.billed(paid.deployment.name, usage, paid.cost_nano_usd, saved_nano_usd)
+            if not paid.is_estimated:
+                self._estimator.learn(self._size, usage.prompt, usage.completion, answers_to(self._request))
 
-    def _bill_for(self, state: str) -> "_Bill":
-        attempt = self._answering
-        if attempt is not None and (usage := self._usages[attempt - 1]) is not None:
-            deployment = self._deployments[attempt - 1]
-            saved = deployment.price.saved_nano_usd(usage) if deployment.price is not None else 0
-            is_estimated = bool(self._attempts[attempt - 1]["estimated"])
-            return _Bill(deployment, usage, is_estimated, self._attempts[attempt - 1]["cost_nano_usd"], saved)
-        if state == "client_gone" and self._deployments:
-            usage = Usage(self._prompt_tokens, 0)
-            return _Bill(self._deployments[-1], usage, True, self._cost_of(len(self._deployments), usage, None), 0)
-        return _Bill(None, None, False, 0, 0)
+    def _paid(self, state: str) -> "_Attempt | None":
+        """What its client is billed: the attempt that answered, or that it left; None: nothing."""
+        if (answering := self._answering) is not None and answering.usage is not None:
+            return answering
+        if state != "client_gone" or not self._attempts:
+            return None
+        left = _Attempt(self._attempts[-1].deployment, None)
+        left.usage, left.is_estimated = Usage(self._prompt_tokens, 0), True
+        left.cost_nano_usd = _cost(left.deployment, left.usage, None)
+        return left
 
-    def _write(self, state: str, bill: "_Bill") -> None:
-        """Into the journal and the ledger."""
-        reserved, plan = self._reservation.admission.amounts, self._reservation.admission.plan
-        tokens = bill.usage.total if bill.usage is not None else 0
-        actual = Amounts(reserved.requests, tokens, tokens, bill.cost_nano_usd or 0)
-        row = self._row(state, bill) if self._reservation.admission.draft else b""
-        if row or plan:
-            self._reservations.settle(
-                self._reservation,
-                Settlement(self._caller.request_id, plan, reserved, actual, row, self._reservation.was_admitted),
-            )
+    def _write(self, state: str, paid: "_Attempt | None", saved_nano_usd: int) -> None:
+        """Into the journal, before the client has the end of its answer, and so into the ledger."""
+        reservation = self._reservation
+        plan, reserved = reservation.admission.plan, reservation.admission.amounts
+        if not (self._is_recorded or plan):
+            return
+        if paid is None or paid.usage is None:
+            actual = Amounts(reserved.requests)
+        else:
+            tokens = paid.usage.total
+            actual = Amounts(reserved.requests, tokens, tokens, paid.cost_nano_usd or 0)
+        row = self._row(state, paid, saved_nano_usd) if self._is_recorded else b""
+        self._till.reservations.settle(
+            reservation, Settlement(self.request_id, plan, reserved, actual, row, reservation.was_admitted)
+        )
 
-    def _count(self, bill: "_Bill", usage: Usage) -> None:
-        assert bill.deployment is not None  # whoever used something used it there
-        self._observer.billed(bill.deployment.name, usage, bill.cost_nano_usd, bill.saved_nano_usd)
-        if not bill.is_estimated:
-            self._estimator.learn(self._size, usage.prompt, usage.completion, answers_to(self._request))
-
-    def _rated(self, usage: Usage | None, state: str) -> int:
-        """The tokens that count for rates. Who leaves before the first word has had the prompt worked on."""
-        if usage is not None:
-            return usage.total
-        return self._prompt_tokens if state == "client_gone" and self._attempts else 0
-
-    def _row(self, state: str, bill: "_Bill") -> bytes:
+    def _row(self, state: str, paid: "_Attempt | None", saved_nano_usd: int) -> bytes:
+        caller, attempts, answering = self._caller, self._attempts, self._answering
         return orjson.dumps(
             {
-                "id": self._caller.request_id,
-                "t": round(self._clock.unix(), 6),
-                "tenant": self._caller.tenant,
-                "key": self._caller.key_id,
+                "id": self.request_id,
+                "t": round(self._till.clock.unix(), 6),
+                "tenant": caller.tenant,
+                "key": caller.key_id,
                 "route": self._chain.name,
                 "stream": self._request.stream,
                 "state": state,
-                "usage": bill.usage,
-                "estimated": bill.is_estimated,
-                "cost_nano_usd": bill.cost_nano_usd,
-                "saved_nano_usd": bill.saved_nano_usd,
-                "answered": self._answering,
-                "attempts": self._attempts,
+                **_bill(paid),
+                "saved_nano_usd": saved_nano_usd,
+                "answered": None if answering is None else attempts.index(answering) + 1,
+                "attempts": [
+                    {
+                        "n": n,
+                        "deployment": attempt.deployment.name,
+                        "state": attempt.state,
+                        **_bill(attempt),
+                        "seconds": attempt.seconds,
+                    }
+                    for n, attempt in enumerate(attempts, 1)
+                ],
             }
         )
 
 
-class _Bill(NamedTuple):
-    """What a client is billed."""
+class _Attempt:
+    """One attempt at an upstream."""
 
-    deployment: Deployment | None
-    usage: Usage | None
-    is_estimated: bool
-    cost_nano_usd: int | None
-    saved_nano_usd: int
+    __slots__ = ("cost_nano_usd", "deployment", "is_estimated", "room", "seconds", "state", "usage")
+
+    def __init__(self, deployment: Deployment, room: Reservation | None) -> None:
+        self.deployment = deployment
+        self.room = room  # what it holds of the deployment's limits
+        self.state: str | None = None  # once it has ended
+        self.usage: Usage | None = None
+        self.is_estimated = False  # counted by us
+        self.cost_nano_usd: int | None = None
+        self.seconds = 0.0
+
+    def saved_nano_usd(self) -> int:
+        """What the upstream's own cache saved."""
+        price = self.deployment.price
+        return 0 if price is None or self.usage is None else price.saved_nano_usd(self.usage)
+
+
+_NOTHING: dict[str, Any] = {"usage": None, "estimated": False, "cost_nano_usd": 0}
 
 
 def draft_of(request: GenerationRequest, caller: Caller, route: str, now_unix_s: float) -> bytes:
@@ -318,6 +309,32 @@ def draft_of(request: GenerationRequest, caller: Caller, route: str, now_unix_s:
             "attempts": [],
         }
     )
+
+
+def _bill(paid: _Attempt | None) -> dict[str, Any]:
+    """As rows have it."""
+    if paid is None:
+        return _NOTHING
+    if (usage := paid.usage) is None:
+        return {"usage": None, "estimated": False, "cost_nano_usd": paid.cost_nano_usd}
+    return {
+        "usage": {
+            "prompt": usage.prompt,
+            "completion": usage.completion,
+            "cached": usage.cached,
+            "cache_write": usage.cache_write,
+        },
+        "estimated": paid.is_estimated,
+        "cost_nano_usd": paid.cost_nano_usd,
+    }
+
+
+def _cost(deployment: Deployment, usage: Usage | None, error: UpstreamError | None) -> int | None:
+    """What an attempt takes from us; None if it is not known."""
+    if usage is not None:
+        return None if deployment.price is None else deployment.price.nano_usd(usage)
+    is_unknown = error is None or (isinstance(error, TimedOut | UpstreamBroken) and not _never_sent(error))
+    return None if is_unknown else 0
 
 
 def _never_sent(error: GenkanError) -> bool:

@@ -53,10 +53,10 @@ class Underway:
 
     def begun(self, answer: Answer) -> Answer:
         """``answer``, followed to its end."""
-        self._answer = answer
         if answer.batches is None:
-            self.succeeded()
+            self.succeeded(answer)
             return answer
+        self._answer = answer
         now_s = self._clock.monotonic()
         self._observer.first_token(self._deployment.name, now_s - self._began_s)
         if self._attempt.probe:

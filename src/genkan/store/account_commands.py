@@ -2,24 +2,29 @@
 
 What the scripts in ``store/lua`` are given is described there. Most of a command follows from the plan alone: that part
 is packed once for each plan and remembered, so that a request only adds its id, its amounts and its row. So packed, an
-admission with four lines costs 0.7 µs, a settlement 1.1, and reading the reply to an admission 2.
+admission with four lines costs 0.8 µs, a settlement 1.2, and reading the reply to an admission 0.8.
 """
 
-import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from genkan.config.store import LedgerConfig
 from genkan.store.accounts import Admission, Decision, Kind, Line, LineState, Plan, Settlement
-from genkan.store.command import Script, packed
+from genkan.store.command import Argument, Script, packed
 
 ADMIT, SETTLE = Script.load("admit"), Script.load("settle")
 RENEW, CLOSE_LOST, READ = Script.load("renew"), Script.load("close_lost"), Script.load("read")
 
+#: As the scripts take amounts, and the kind, unit, most and per of a line, since Lua unpacks each in one call. Whole
+#: numbers are exact up to 2**53.
+AMOUNTS, LINE = struct.Struct("<4d"), struct.Struct("<cBdd")
 HOLD_S = 30.0
 _MOST_PLANS = 4096
 _MOST_MS = 10**14  # some 3,000 years; Redis refuses an expiry that overflows
-_LETTER: dict[Kind, str] = {"bucket": "b", "window": "w", "lease": "l", "budget": "$"}
+#: Not "bucket", where earlier versions kept it as text.
+_NAME: dict[Kind, str] = {"bucket": "gcra", "window": "window", "lease": "lease", "budget": "budget"}
+_LETTER: dict[Kind, bytes] = {"bucket": b"b", "window": b"w", "lease": b"l", "budget": b"$"}
 
 
 class _Packed(NamedTuple):
@@ -54,8 +59,7 @@ class AccountCommands:
         """For `ADMIT`, whose reply is for `decision`."""
         part = self._packed.get(id(admission.plan)) or self._pack(admission.plan)
         request_id, draft = admission.request_id.encode(), admission.draft
-        amounts = b"%d %d %d %d" % admission.amounts
-        return b"%b$%d\r\n%b%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        return b"%b$%d\r\n%b%b\r\n%b$%d\r\n%b\r\n$32\r\n%b\r\n$%d\r\n%b\r\n" % (
             part.admit_head,
             len(self._mark) + len(request_id),
             self._mark,
@@ -63,8 +67,7 @@ class AccountCommands:
             part.admit_body,
             len(request_id),
             request_id,
-            len(amounts),
-            amounts,
+            AMOUNTS.pack(*admission.amounts),
             len(draft),
             draft,
         )
@@ -73,8 +76,7 @@ class AccountCommands:
         """For `SETTLE`, whose reply is 0 for a duplicate, 1 for settled, 2 for late."""
         part = self._packed.get(id(settlement.plan)) or self._pack(settlement.plan)
         request_id, row = settlement.request_id.encode(), settlement.row
-        amounts = b"%d %d %d %d %d %d %d %d" % (*settlement.reserved, *settlement.actual)
-        return b"%b$%d\r\n%b%b\r\n%b$%d\r\n%b\r\n$1\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        return b"%b$%d\r\n%b%b\r\n%b$%d\r\n%b\r\n$1\r\n%d\r\n$64\r\n%b%b\r\n$%d\r\n%b\r\n" % (
             part.settle_head,
             len(self._mark) + len(request_id),
             self._mark,
@@ -83,8 +85,8 @@ class AccountCommands:
             len(request_id),
             request_id,
             settlement.was_admitted,
-            len(amounts),
-            amounts,
+            AMOUNTS.pack(*settlement.reserved),
+            AMOUNTS.pack(*settlement.actual),
             len(row),
             row,
         )
@@ -106,11 +108,11 @@ class AccountCommands:
 
     def read(self, plan: Plan) -> bytes:
         """For `READ`, whose reply is for `states`."""
-        return READ.command([self._key(line) for line in plan], _line_args(plan))
+        return READ.command([self._key(line) for line in plan], [_lines(plan)])
 
     def _key(self, line: Line) -> str:
         # With the kind, so that a limit may change its algorithm: each keeps something else.
-        return f"{self._prefix}:{line.kind}:{line.key}"
+        return f"{self._prefix}:{_NAME[line.kind]}:{line.key}"
 
     def _hold_ms(self, plan: Plan) -> int:
         return _milliseconds(max((line.window_s for line in plan if line.kind == "lease"), default=self._hold_s))
@@ -118,14 +120,14 @@ class AccountCommands:
     def _pack(self, plan: Plan) -> _Packed:
         if len(self._packed) >= _MOST_PLANS:
             del self._packed[next(iter(self._packed))]
-        keys, args = [self._key(line) for line in plan], _line_args(plan)
+        keys, lines = [self._key(line) for line in plan], _lines(plan)
         part = _Packed(
             plan,
-            *_split(ADMIT, (self._reserved_key, self._leases_key, *keys), (*args, self._hold_ms(plan)), later=3),
+            *_split(ADMIT, (self._reserved_key, self._leases_key, *keys), (lines, self._hold_ms(plan)), later=3),
             *_split(
                 SETTLE,
                 (self._reserved_key, self._leases_key, self.lost_key, self.ledger_key, *keys),
-                (*args, *self._keep),
+                (lines, *self._keep),
                 later=4,
             ),
         )
@@ -135,44 +137,40 @@ class AccountCommands:
 
 def decision(plan: Plan, reply: list[int]) -> Decision:
     """What `ADMIT` replied to an admission with ``plan``."""
-    denied = reply[0]
-    return Decision(plan[denied - 1] if denied else None, states(reply[1:]))
+    numbers = iter(reply)
+    denied = next(numbers)
+    return Decision(plan[denied - 1] if denied else None, states(numbers))
 
 
-def states(numbers: list[int]) -> tuple[LineState, ...]:
+def states(numbers: Iterator[int]) -> tuple[LineState, ...]:
     """Of each line, from what is left, and µs until it fits (-1: never) and until it is as if never used."""
-    each = iter(numbers)
-    return tuple(
-        [
-            LineState(remaining, retry_us / 1e6 if retry_us >= 0 else math.inf, reset_us / 1e6)
-            for remaining, retry_us, reset_us in zip(each, each, each, strict=True)
-        ]
-    )
+    return tuple(map(LineState, numbers, numbers, numbers))
 
 
-def _split(script: Script, keys: Sequence[str], args: Sequence[str | int], *, later: int) -> tuple[bytes, bytes]:
+def _split(script: Script, keys: Sequence[str], args: Sequence[Argument], *, later: int) -> tuple[bytes, bytes]:
     """EVALSHA without its first key and its last ``later`` arguments: what comes before that key, and what after."""
     count = 3 + 1 + len(keys) + len(args) + later
     head = b"*%d\r\n" % count + _bulks("EVALSHA", script.sha, 1 + len(keys))
     return head, _bulks(*keys, *args)
 
 
-def _bulks(*args: str | int) -> bytes:
+def _bulks(*args: Argument) -> bytes:
     """Arguments as they stand within a command."""
     return packed(*args).partition(b"\r\n")[2] if args else b""
 
 
-def _line_args(plan: Plan) -> list[str | int]:
+def _lines(plan: Plan) -> bytes:
     """Of each line its kind, unit, most and per."""
-    args: list[str | int] = []
-    for line in plan:
-        args += [_LETTER[line.kind], line.unit + 1, line.burst if line.kind == "bucket" else line.limit, _per(line)]
-    return args
+    mosts = [line.burst if line.kind == "bucket" else line.limit for line in plan]
+    packed_lines = [
+        LINE.pack(_LETTER[line.kind], line.unit + 1, most, _per(line)) for line, most in zip(plan, mosts, strict=True)
+    ]
+    return b"".join(packed_lines)
 
 
-def _per(line: Line) -> str | int:
+def _per(line: Line) -> float:
     if line.kind == "bucket":
-        return repr(line.window_s * 1e6 / line.limit)
+        return line.window_s * 1e6 / line.limit
     return max(1, round(line.window_s * 1e6)) if line.kind == "window" else _milliseconds(line.window_s)
 
 

@@ -48,11 +48,13 @@ class _Call:
 
     __slots__ = ("deadline_s", "future", "replies", "wanted")
 
-    def __init__(self, future: "asyncio.Future[Reply]", timeout_s: float, wanted: int) -> None:
+    def __init__(
+        self, future: "asyncio.Future[Reply]", timeout_s: float, wanted: int, replies: list[Reply] | None
+    ) -> None:
         self.future = future
         self.deadline_s = timeout_s  # until it is written; then a moment
         self.wanted = wanted
-        self.replies: list[Reply] | None = None if wanted == 0 else []  # wanted 0: the reply itself, not in a list
+        self.replies = replies  # None: what is wanted is one reply itself, not in a list
 
 
 class Connection(asyncio.Protocol):
@@ -85,16 +87,23 @@ class Connection(asyncio.Protocol):
         """Whether calls can be sent."""
         return self._problem is None
 
-    async def send(self, command: bytes, timeout_s: float) -> Reply:
-        """The reply to ``command``. Raises StoreRefused if that is an error, StoreTimeout, or StoreLost."""
-        return await self._begin(command, timeout_s, 0)
+    def send(self, command: bytes, timeout_s: float) -> "asyncio.Future[Reply]":
+        """The reply to ``command``. Raises StoreLost if it cannot be sent.
 
-    async def pipeline(self, commands: Sequence[bytes], timeout_s: float) -> list[Reply]:
-        """The replies to ``commands``, errors among them. Raises StoreTimeout when one is missing, or StoreLost."""
-        if not commands:
-            return []
-        replies: list[Reply] = await self._begin(b"".join(commands), timeout_s, len(commands))
-        return replies
+        The future raises StoreRefused if the reply is an error, StoreTimeout, or StoreLost.
+        """
+        return self._begin(command, timeout_s, 1, None)
+
+    def pipeline(self, commands: Sequence[bytes], timeout_s: float) -> "asyncio.Future[list[Reply]]":
+        """The replies to ``commands``, errors among them. Raises StoreLost if they cannot be sent.
+
+        The future raises StoreTimeout when a reply is missing, or StoreLost.
+        """
+        if commands:
+            return self._begin(b"".join(commands), timeout_s, len(commands), [])
+        nothing: asyncio.Future[list[Reply]] = self._loop.create_future()
+        nothing.set_result([])
+        return nothing
 
     def write(self, command: bytes) -> None:
         """Send a command whose reply is to be taken like what comes unasked. Must be open."""
@@ -160,15 +169,18 @@ class Connection(asyncio.Protocol):
 
     # calls and replies
 
-    def _begin(self, command: bytes, timeout_s: float, wanted: int) -> "asyncio.Future[Reply]":
+    def _begin(
+        self, command: bytes, timeout_s: float, wanted: int, replies: list[Reply] | None
+    ) -> "asyncio.Future[Reply]":
         if self._problem is not None:
             raise StoreLost(f"the connection to Redis was lost: {self._problem}")
-        if len(self._waiting) + len(self._unsent) >= MAX_WAITING:
+        unsent = self._unsent
+        if len(self._waiting) + len(unsent) >= MAX_WAITING:
             raise StoreLost(f"{MAX_WAITING} calls wait for Redis already")
         future = self._loop.create_future()
-        if not self._unsent:
+        if not unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(_Call(future, timeout_s, wanted))
+        unsent.append(_Call(future, timeout_s, wanted, replies))
         self._commands.append(command)
         return future
 
@@ -179,12 +191,13 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             self._quiet_since_s = now_s
         earliest_s = now_s + self._silence_s
+        patient_s = earliest_s
         for call in self._unsent:
             call.deadline_s = deadline_s = now_s + call.deadline_s
             if deadline_s < earliest_s:
                 earliest_s = deadline_s
-            elif deadline_s > now_s + self._silence_s:
-                self._patient_until_s = max(self._patient_until_s, deadline_s)
+            elif deadline_s > patient_s:
+                patient_s = self._patient_until_s = max(self._patient_until_s, deadline_s)
         self._waiting += self._unsent
         self._unsent = []
         commands, self._commands = self._commands, []
@@ -193,27 +206,34 @@ class Connection(asyncio.Protocol):
         self._transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
 
     def _answer(self, call: _Call, reply: Reply) -> None:
-        replies = call.replies
-        if replies is not None:
-            replies.append(reply)
-            if len(replies) < call.wanted:
-                return
+        if call.replies is not None:
+            self._gather(call, call.replies, reply)
+            return
         self._waiting.popleft()
         future = call.future
+        is_refused = type(reply) is StoreRefused
         if not future.done():
             self._timeouts = 0
-            if replies is not None:
-                future.set_result(replies)
-            elif type(reply) is StoreRefused:
+            if is_refused:
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
-        if type(reply) is StoreRefused or replies is not None:
-            self._look_elsewhere(replies or [reply])
+        if is_refused:
+            self._look_elsewhere((reply,))
 
-    def _look_elsewhere(self, replies: list[Reply]) -> None:
+    def _gather(self, call: _Call, replies: list[Reply], reply: Reply) -> None:
+        replies.append(reply)
+        if len(replies) < call.wanted:
+            return
+        self._waiting.popleft()
+        if not call.future.done():
+            self._timeouts = 0
+            call.future.set_result(replies)
+        self._look_elsewhere(replies)
+
+    def _look_elsewhere(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
-            if isinstance(reply, StoreRefused) and _is_elsewhere(reply):
+            if type(reply) is StoreRefused and _is_elsewhere(reply):
                 self.drop(f"it answered {reply.code}")
 
     # timeouts

@@ -1,7 +1,7 @@
 """The state of one limit in memory, for each kind of limit. No I/O; times are whole microseconds and passed in."""
 
-import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 from genkan.store.accounts import Line, LineState
 from genkan.store.bucket import FULL, Bucket
@@ -202,7 +202,7 @@ class BudgetLine(MemoryLine):
 
     def read(self, now_us: int) -> LineState:
         """Less than 0 remains where more was spent than allowed."""
-        return self.state(now_us, 0)._replace(remaining=self._left(now_us))
+        return replace(self.state(now_us, 0), remaining=self._left(now_us))
 
     def is_idle(self, now_us: int) -> bool:
         return self._spent == 0 or self._until_us <= now_us
@@ -235,4 +235,4 @@ def _window_us(window_s: float) -> int:
 
 
 def _state(remaining: int, retry_us: int | None, reset_us: int) -> LineState:
-    return LineState(remaining, math.inf if retry_us is None else retry_us / 1e6, reset_us / 1e6)
+    return LineState(remaining, -1 if retry_us is None else retry_us, reset_us)

@@ -1,7 +1,6 @@
 """What clients of a `RateLimiter` have taken, on Redis: shared by all processes that use it. Loads redis-py."""
 
 import hashlib
-import math
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from genkan.errors import StoreLost, StoreRefused, StoreTimeout
+from genkan.store.account_commands import AMOUNTS, LINE
 from genkan.store.accounts import Line, LineState
 from genkan.store.command import Argument, Script
 
@@ -49,15 +49,15 @@ class RedisClients:
         # the same slot for a Redis cluster.
         keys = [self._key(client_id)] * 4
         hold_ms, request_id, draft = 0, secrets.token_hex(8), b""
-        args = (*self._arguments(self._most), hold_ms, request_id, f"{cost} 0 0 0", draft)
+        args = (self._packed(self._most), hold_ms, request_id, AMOUNTS.pack(cost, 0, 0, 0), draft)
         return self._run(self._admit, keys, args)[0] == 0
 
     def state(self, client_id: str, cost: int) -> LineState:
         # When ``cost`` fits a line is when nothing fits one that has so much less to give.
         keys = [self._key(client_id)] * 2
-        args = (*self._arguments(self._most), *self._arguments(self._most - cost))
+        args = (self._packed(self._most) + self._packed(self._most - cost),)
         remaining, _, reset_us, _, retry_us, _ = self._run(self._read, keys, args)
-        return LineState(remaining, math.inf if cost > self._most else retry_us / 1e6, reset_us / 1e6)
+        return LineState(remaining, -1 if cost > self._most else retry_us, reset_us)
 
     def forget(self, client_id: str) -> None:
         with _store_errors():
@@ -72,15 +72,16 @@ class RedisClients:
     def close(self) -> None:
         self._redis.close()
 
-    def _arguments(self, most: int) -> tuple[Argument, ...]:
+    def _packed(self, most: int) -> bytes:
         """The line as the scripts take it, but with ``most`` to give at once."""
         if self._line.kind == "bucket":
-            return "b", 1, most, f"{self._line.window_s * 1e6 / self._line.limit:.17g}"
-        return "w", 1, most, round(self._line.window_s * 1e6)
+            return LINE.pack(b"b", 1, most, self._line.window_s * 1e6 / self._line.limit)
+        return LINE.pack(b"w", 1, most, round(self._line.window_s * 1e6))
 
     def _key(self, client_id: str) -> str:
         digest = hashlib.blake2b(client_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        return f"{self._prefix}:{digest}"
+        # A bucket's has an ending, as earlier versions kept it as text under the name without.
+        return f"{self._prefix}:{digest}:gcra" if self._line.kind == "bucket" else f"{self._prefix}:{digest}"
 
     def _run(self, script: Script, keys: list[str], args: tuple[Argument, ...]) -> list[int]:
         with _store_errors():

@@ -8,7 +8,7 @@ Cost: see `genkan.store.connection`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from genkan.errors import StoreLost, StoreRefused
 from genkan.store.address import Address
@@ -58,16 +58,20 @@ class RespClient:
         """
         return await self.send(packed(*args), timeout_s=timeout_s)
 
-    async def send(self, command: bytes, *, timeout_s: float | None = None) -> Reply:
-        """As `call`, for a command that is packed already."""
-        return await self._connection().send(command, self._timeout_s if timeout_s is None else timeout_s)
+    def send(self, command: bytes, *, timeout_s: float | None = None) -> Awaitable[Reply]:
+        """As `call`, for a command that is packed already: it is sent now, and its reply to be awaited at once.
 
-    async def pipeline(self, commands: Sequence[bytes], *, timeout_s: float | None = None) -> list[Reply]:
-        """The replies to packed commands that are sent together; a StoreRefused in the place of each error.
-
-        They do not exclude commands of others from in between. Raises StoreTimeout when a reply is missing, StoreLost.
+        Raises StoreLost already now if Redis is not there.
         """
-        return await self._connection().pipeline(commands, self._timeout_s if timeout_s is None else timeout_s)
+        return self._connection().send(command, self._timeout_s if timeout_s is None else timeout_s)
+
+    def pipeline(self, commands: Sequence[bytes], *, timeout_s: float | None = None) -> Awaitable[list[Reply]]:
+        """The replies to packed commands that are sent together, now; a StoreRefused in the place of each error.
+
+        They do not exclude commands of others from in between. Raises StoreTimeout when a reply is missing, StoreLost;
+        that already now if Redis is not there.
+        """
+        return self._connection().pipeline(commands, self._timeout_s if timeout_s is None else timeout_s)
 
     async def run(
         self,

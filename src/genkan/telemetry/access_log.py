@@ -27,7 +27,8 @@ class AccessLog:
 
         Without it lines go where all other lines of the process go, in one order with them.
         """
-        self._is_on = level >= logging.getLevelNamesMapping()[config.log_level.upper()]
+        #: Whether requests are noted at all.
+        self.is_on = level >= logging.getLevelNamesMapping()[config.log_level.upper()]
         self._level = level
         self._is_text = is_text(config)
         self._writer = line_writer() if write is None else LineWriter(write)
@@ -37,12 +38,12 @@ class AccessLog:
 
     def start(self) -> None:
         """Begin to write."""
-        if self._is_on and not self._is_text:
+        if self.is_on and not self._is_text:
             self._writer.start()
 
     def request(self, method: str, path: str, fields: Mapping[str, object]) -> None:
         """Note a request."""
-        if not self._is_on:
+        if not self.is_on:
             return
         if self._is_text:
             _logger.log(self._level, "%s %s", method, path, extra={FIELDS: fields})

@@ -11,11 +11,11 @@ class Bound:
     """Remembers every metric that it gave with its labels."""
 
     def __init__(self) -> None:
-        self._bound: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+        self._bound: dict[tuple[object, tuple[str, ...]], Counter | Gauge | Histogram] = {}
 
     def of(self, metric: _Metric, *labels: str) -> _Metric:
         """``metric`` with these labels; looking them up in it costs more than counting does."""
-        key = (metric._name, *labels)
+        key = (metric, labels)
         bound = self._bound.get(key)
         if bound is None:
             bound = self._bound[key] = metric.labels(*labels)

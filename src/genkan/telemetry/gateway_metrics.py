@@ -1,5 +1,7 @@
 """What goes on between the gateway and its upstreams, as metrics; their names, units, labels and buckets."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -52,10 +54,14 @@ class GatewayMetrics:
             registry=registry,
         )
         self._of = Bound().of
+        self._took: dict[tuple[str, str], Callable[[float], None]] = {}
 
     def attempted(self, deployment: str, outcome: str, seconds: float) -> None:
-        self._tally.count(self._of(self._attempts, deployment, outcome))
-        self._tally.observe(self._of(self._seconds, deployment), seconds)
+        took = self._took.get((deployment, outcome))
+        if took is None:
+            attempts, in_seconds = self._attempts.labels(deployment, outcome), self._seconds.labels(deployment)
+            took = self._took[deployment, outcome] = partial(self._tally.took, attempts, in_seconds)
+        took(seconds)
 
     def first_token(self, deployment: str, seconds: float) -> None:
         self._tally.observe(self._of(self._first_token, deployment), seconds)

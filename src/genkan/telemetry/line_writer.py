@@ -55,7 +55,8 @@ class LineWriter:
                 return
             self._lines.append(line)
             self._waiting_bytes += len(line)
-            self.start()
+            if self._thread is None:
+                self.start()
         if not self._some_wait.is_set():
             self._some_wait.set()
 
@@ -121,13 +122,10 @@ def _to_stderr(lines: bytes) -> None:
 def json_line(fields: Mapping[str, object]) -> bytes:
     """``fields`` as one line of JSON. Never raises: what JSON or UTF-8 has no form for is replaced."""
     try:
-        return _dumped(fields)
+        return orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
     except Exception:  # noqa: BLE001 - orjson's own, and whatever a value's __str__ raises
-        return _dumped({_valid(str(key)): _writable(value) for key, value in fields.items()})
-
-
-def _dumped(fields: Mapping[str, object]) -> bytes:
-    return orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        writable = {_valid(str(key)): _writable(value) for key, value in fields.items()}
+        return orjson.dumps(writable, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _writable(value: object) -> object:

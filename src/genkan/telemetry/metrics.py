@@ -3,7 +3,8 @@
 BentoML collects the values of all processes in files and shows them together on ``GET /metrics``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -30,15 +31,14 @@ class HttpMetrics:
         )
         self._requests = Counter("genkan_requests", "Requests answered", ["path", "status"], registry=registry)
 
-        self._bound: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+        self._took: dict[tuple[str, int], Callable[[float], None]] = {}
 
     def finished(self, path: str, status: int, seconds: float) -> None:
-        bound = self._bound.get((path, status))
-        if bound is None:
-            bound = self._seconds.labels(path), self._requests.labels(path, str(status))
-            self._bound[path, status] = bound
-        self._tally.observe(bound[0], seconds)
-        self._tally.count(bound[1])
+        took = self._took.get((path, status))
+        if took is None:
+            requests, in_seconds = self._requests.labels(path, str(status)), self._seconds.labels(path)
+            took = self._took[path, status] = partial(self._tally.took, requests, in_seconds)
+        took(seconds)
 
 
 class EngineMetrics:

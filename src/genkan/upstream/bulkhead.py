@@ -40,10 +40,16 @@ class Bulkhead:
         """Requests in the queue. One that was cancelled counts until its task has run."""
         return len(self._waiters)
 
+    def try_acquire(self) -> bool:
+        """Take a place if there is one, as ``acquire`` would."""
+        if self.limit and self._in_use >= self.limit:
+            return False
+        self._in_use += 1
+        return True
+
     async def acquire(self) -> None:
         """Take a place, at once if there is one; the caller must ``release`` it. Raises Full, and then at once."""
-        if not self.limit or self._in_use < self.limit:
-            self._in_use += 1
+        if self.try_acquire():
             return
         if len(self._waiters) >= self.queue:
             raise Full(self.limit, self.queue)

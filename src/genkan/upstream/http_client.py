@@ -41,6 +41,8 @@ _NO_RACE_S = 10.0
 _INFORMATIONAL = range(100, 200)
 _BODILESS = (204, 304)
 
+RawHeaders = dict[bytes, bytes]
+
 
 class HttpError(GenkanError):
     """Base of what this client raises."""
@@ -63,37 +65,64 @@ class BadResponse(HttpError):
 
 
 class Response:
-    """A response whose head has come. ``headers`` have lower-case names; those given twice are joined by a comma."""
+    """A response whose head has come.
 
-    __slots__ = ("_connection", "_error", "_pieces", "_unread_bytes", "_waiter", "ended", "headers", "status")
+    ``raw_headers`` have lower-case names, and those given twice are joined by a comma; most are never looked at.
+    """
 
-    def __init__(self, connection: "_Connection") -> None:
+    __slots__ = (
+        "_connection", "_error", "_loop", "_waiter", "ended", "pieces", "raw_headers", "status", "unread_bytes",
+    )  # fmt: skip
+
+    def __init__(self, connection: "_Connection", loop: asyncio.AbstractEventLoop) -> None:
         self._connection: _Connection | None = connection
-        self._pieces: list[bytes] = []
-        self._unread_bytes = 0
+        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self._error: HttpError | None = None
+        self.pieces: list[bytes] = []  # of the body, that wait to be read
+        self.unread_bytes = 0  # in them
         self.status = -1  # until the head has come
-        self.headers: dict[str, str] = {}
+        self.raw_headers: RawHeaders = {}
         self.ended = False  # all of it has come; some may still wait to be read
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers as text, decoded anew each time."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.raw_headers.items()}
 
     @property
     def at_eof(self) -> bool:
         """Whether all of it was read."""
-        return self.ended and not self._pieces
+        return self.ended and not self.pieces
+
+    async def head(self) -> "Response":
+        """Itself, once the status and headers have come. Raises HttpError, and is then closed, as when cancelled."""
+        try:
+            while self.status < 0:
+                if self._error is not None:
+                    raise self._error
+                await self._news()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     async def read(self) -> bytes:
         """What has come of the body since, as soon as there is any; nothing at its end. Raises HttpError."""
-        while not self._pieces:
+        while not self.pieces:
             if self._error is not None:
                 raise self._error
             if self.ended:
                 return b""
-            await self._wait()
-        pieces, self._pieces = self._pieces, []
-        if self._unread_bytes > MAX_UNREAD_BYTES and self._connection is not None:
+            await self._news()
+        return self.read_now()
+
+    def read_now(self) -> bytes:
+        """What has come of the body since; once the response has ended that is its whole rest."""
+        pieces, self.pieces = self.pieces, []
+        if self.unread_bytes > MAX_UNREAD_BYTES and self._connection is not None:
             self._connection.resume()
-        self._unread_bytes = 0
+        self.unread_bytes = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
@@ -102,42 +131,22 @@ class Response:
         if connection is not None:
             connection.abort()
 
-    async def head(self) -> None:
-        """Wait for the status and the headers. Raises HttpError."""
-        while self.status < 0:
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-
-    def take(self, piece: bytes) -> bool:
-        """A piece of the body has come. False when it is time to stop reading the socket."""
-        self._pieces.append(piece)
-        self._unread_bytes += len(piece)
-        self._wake()
-        return self._unread_bytes <= MAX_UNREAD_BYTES
-
-    def begin(self, status: int, headers: dict[str, str]) -> None:
-        """The head has come."""
-        self.status, self.headers = status, headers
-        self._wake()
-
     def end(self, error: HttpError | None = None) -> None:
         """Nothing more will come, because it is whole or because of ``error``; what has come can still be read."""
         self._connection = None
         self.ended = error is None
         self._error = error
-        self._wake()
+        self.wake()
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def wake(self) -> None:
+        """Have who waits for something to come look at what has."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _news(self) -> asyncio.Future[None]:
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
 
 class _Connection(asyncio.Protocol):
@@ -147,14 +156,14 @@ class _Connection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.has_answered = False  # something of the latest response has come
         self._pool = pool
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
-        self._headers: dict[str, str] = {}
+        self._headers: RawHeaders = {}
         self._has_head = False  # that of the response, not of an interim one
         self._overhead_bytes = 0  # since the request, the end of the head or the last piece of the body
         self._header_bytes = 0  # of names and values, which may have come together with the body
-        self._is_framed = False  # the head says where the body ends
         self._is_over = False  # all of the response has come
         self._is_paused = False
         self._can_go_on = False  # another request may follow
@@ -166,7 +175,7 @@ class _Connection(asyncio.Protocol):
     def send(self, request: bytes) -> Response:
         """Write a whole request. Must be open, and idle."""
         assert self._transport is not None
-        self._response = response = Response(self)
+        self._response = response = Response(self, self._loop)
         self._overhead_bytes = self._header_bytes = 0
         self.has_answered = self._has_head = self._is_over = False
         self._transport.write(request)
@@ -183,6 +192,11 @@ class _Connection(asyncio.Protocol):
             response.end(error)
         self.abort()
 
+    def _pause(self) -> None:
+        if self._transport is not None and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
     def resume(self) -> None:
         if self._is_paused and self.is_open:
             assert self._transport is not None
@@ -195,7 +209,8 @@ class _Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # it is one for a stream of bytes
 
     def data_received(self, data: bytes) -> None:
-        if self._response is None:
+        response = self._response
+        if response is None:
             self.abort()  # nobody asked
             return
         self.has_answered = True
@@ -208,15 +223,21 @@ class _Connection(asyncio.Protocol):
                 return
             self._can_go_on = False  # the response is whole; nobody asked for what came after it
         if self._is_over:
-            self._finish()
+            self._finish(response)
         elif self._header_bytes > MAX_HEAD_BYTES:
             self.fail(BadResponse(f"its head has more than {MAX_HEAD_BYTES} bytes"))
         elif self._overhead_bytes > MAX_HEAD_BYTES:
             self.fail(BadResponse(f"more than {MAX_HEAD_BYTES} bytes of it are no body"))
+        else:
+            if response.unread_bytes > MAX_UNREAD_BYTES:
+                self._pause()
+            response.wake()
 
     def eof_received(self) -> None:
-        if self._has_head and not self._is_framed:
-            self._end_response()  # the end of the connection is the end of the body
+        response = self._response
+        if response is not None and self._has_head and not _is_framed(response):
+            self._response = None
+            response.end()  # the end of the connection is the end of the body
         self.fail(Disconnected("the connection ended before the response did"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -230,53 +251,51 @@ class _Connection(asyncio.Protocol):
         if self._is_over:
             self._can_go_on = False  # another response, and nobody asked
         self._headers = {}
-        self._is_framed = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEAD_BYTES:
             return  # all of it is refused
-        key, text = name.decode("latin-1").lower(), value.rstrip().decode("latin-1")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-        if key in ("content-length", "transfer-encoding"):
-            self._is_framed = True
+        headers, key, text = self._headers, name.lower(), value.rstrip()
+        headers[key] = b"%b, %b" % (headers[key], text) if key in headers else text
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status in _INFORMATIONAL or self._response is None or self._is_over or self._header_bytes > MAX_HEAD_BYTES:
+        status, response = self._parser.get_status_code(), self._response
+        if status in _INFORMATIONAL or response is None or self._is_over or self._header_bytes > MAX_HEAD_BYTES:
             return
         self._has_head = True
         self._overhead_bytes = 0
         self._can_go_on = self._parser.should_keep_alive()
-        self._is_framed = self._is_framed or status in _BODILESS
-        self._response.begin(status, self._headers)
+        response.status, response.raw_headers = status, self._headers
         self._headers = {}  # for trailers, which nobody gets
 
     def on_body(self, body: bytes) -> None:
         self._overhead_bytes = 0
-        if self._response is not None and not self._is_over and not self._response.take(body):
-            self._is_paused = True
-            if self._transport is not None:
-                self._transport.pause_reading()
+        response = self._response
+        if response is not None and not self._is_over:
+            response.pieces.append(body)
+            response.unread_bytes += len(body)
 
     def on_message_complete(self) -> None:
         self._is_over = self._is_over or self._has_head
 
     # the end
 
-    def _finish(self) -> None:
-        transport = self._transport
-        self._end_response()
+    def _finish(self, response: Response) -> None:
+        transport, self._response = self._transport, None
+        response.end()
         if not self._can_go_on or transport is None or transport.get_write_buffer_size():
             self.abort()  # also when it answered before it had read the request
         else:
-            self.resume()
+            if self._is_paused:
+                self.resume()
             self._pool.released(self)
 
-    def _end_response(self) -> None:
-        response, self._response = self._response, None
-        if response is not None:
-            response.end()
+
+def _is_framed(response: Response) -> bool:
+    """Whether the head says where the body ends."""
+    headers = response.raw_headers
+    return response.status in _BODILESS or b"content-length" in headers or b"transfer-encoding" in headers
 
 
 class Dial(Protocol):
@@ -318,9 +337,9 @@ class HttpClient:
         sent_s = time.monotonic()
         connection = self._take_idle(sent_s)
         if connection is None:
-            return await self._exchange(await self._connected(), request)
+            return await (await self._connected()).send(request).head()
         try:
-            return await self._exchange(connection, request)
+            return await connection.send(request).head()
         except Disconnected:
             now_s = time.monotonic()
             if connection.has_answered or now_s - sent_s > _RACE_S or now_s < self._no_race_until_s:
@@ -347,25 +366,16 @@ class HttpClient:
             if time.monotonic() < self._no_race_until_s:
                 raise Disconnected("the connection ended before the response did")
         if self._trial is not None:
-            return await self._exchange(await self._connected(), request)
+            return await (await self._connected()).send(request).head()
         self._trial, self._trial_began_s = asyncio.get_running_loop().create_future(), time.monotonic()
         try:
-            return await self._exchange(await self._connected(), request)
+            return await (await self._connected()).send(request).head()
         except Disconnected:
             self._no_race_until_s = time.monotonic() + _NO_RACE_S
             raise
         finally:
             trial, self._trial = self._trial, None
             trial.set_result(None)
-
-    async def _exchange(self, connection: _Connection, request: bytes) -> Response:
-        response = connection.send(request)
-        try:
-            await response.head()
-        except BaseException:
-            response.close()
-            raise
-        return response
 
     async def _connected(self) -> _Connection:
         if self._is_closed:

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from genkan import __version__
 from genkan.config import ConnectionsConfig, Timeouts
-from genkan.errors import ConnectFailed, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
+from genkan.errors import ConnectFailed, Phase, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
 from genkan.upstream.answer_events import MAX_BODY_BYTES, AnswerEvents, some_of
 from genkan.upstream.base import NO_CALL, Answer, Call
 from genkan.upstream.bulkhead import Bulkhead, Full
@@ -89,24 +89,30 @@ class HttpUpstream(ABC):
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         """See Upstream."""
-        holding = _Held(self, total_s=min(total_s, self.timeouts.total_s))
+        timeouts = self.timeouts
+        holding = _Held(self, total_s=min(total_s, timeouts.total_s))
+        timer, stream = holding.timer, request.stream
         try:
-            await holding.enter()
-            with self.naming, holding.first_phase(stream=request.stream):
+            if not holding.has_place:
+                await holding.enter()
+            phase: Phase = "first_token" if stream else "total"
+            with timer.phase(phase, timeouts.first_token_s if stream else timeouts.total_s):
                 body, own = self._body(request, model, call), self._own_headers(call)
-                holding.response = response = await self.send("POST", request.path, body, own=own)
+                message = self._message("POST", request.path, body, own=own)
+                holding.response = response = await self.client.request(message)
                 if response.status != 200:
                     raise await self._refused(response)
-                if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+                if response.raw_headers.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
                     raise self.broken("The answer is compressed, and was not to be.")
-                answer = await (self._stream(request, holding) if request.stream else self._whole(response))
-        except BaseException:
-            await holding.aclose()
+                answer = await self._stream(request, holding) if stream else self._whole(await self._all(response))
+        except BaseException as error:
+            holding.close()
+            self.raise_named(error)
             raise
-        if answer.body is not None:
-            await holding.aclose()  # the client may take its time
-        else:
+        if stream:
             answer.on_close(holding.aclose)
+        else:
+            holding.close()  # the client may take its time
         return answer
 
     async def exchange(self, method: str, path: str, parameters: dict[str, str], *, limit_s: float) -> bytes:
@@ -114,7 +120,7 @@ class HttpUpstream(ABC):
         timer = PhaseTimer(self.name, total_s=limit_s)
         try:
             with self.naming, timer.phase("total", limit_s):
-                response = await self.send(method, path, parameters=parameters)
+                response = await self.client.request(self._message(method, path, parameters=parameters))
                 try:
                     if response.status != 200:
                         raise await self._refused(response)
@@ -124,7 +130,7 @@ class HttpUpstream(ABC):
         finally:
             timer.close()
 
-    async def send(
+    def _message(
         self,
         method: str,
         path: str,
@@ -132,15 +138,15 @@ class HttpUpstream(ABC):
         parameters: Mapping[str, str] | None = None,
         *,
         own: bytes = b"",
-    ) -> Response:
-        """The response to one request, once its head has come. ``own`` are its own header lines. Raises HttpError."""
+    ) -> bytes:
+        """A whole request as it is sent. ``own`` are its own header lines."""
         head = self._heads.get((method, path)) or self._make_head(method, path)
         if parameters:
             line, _, rest = head.partition(b" HTTP/1.1")
             head = b"%b?%b HTTP/1.1%b" % (line, urlencode(parameters).encode(), rest)
         if body is None:
-            return await self.client.request(head + b"\r\n")
-        return await self.client.request(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, own, len(body), body))
+            return head + b"\r\n"
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (head, own, len(body), body)
 
     def _make_head(self, method: str, path: str) -> bytes:
         text = f"{method} {self._target(path)} HTTP/1.1\r\n{self._header_lines}"
@@ -161,6 +167,14 @@ class HttpUpstream(ABC):
             return self._error_in_answer(error.error)
         return None
 
+    def raise_named(self, error: BaseException) -> None:
+        """Raise our name for ``error``, if we have one.
+
+        Not done where ``error`` was caught: its traceback knows that frame, which would know our error, which knows it.
+        """
+        if isinstance(error, Exception) and (ours := self.named(error)) is not None:
+            raise ours from error
+
     def broken(self, message: str) -> UpstreamBroken:
         return UpstreamBroken(message, upstream=self.name)
 
@@ -168,15 +182,14 @@ class HttpUpstream(ABC):
         body = await some_of(response, MAX_ERROR_BYTES)
         return self._refusal(response.status, response.headers, body)
 
-    async def _whole(self, response: Response) -> Answer:
-        body = await self._all(response)
+    def _whole(self, body: bytes) -> Answer:
         whole = WholeAnswer(body)
         answer = Answer(body=body)
         answer.usage, answer.filtered = whole.usage, whole.filtered
         return answer
 
     async def _all(self, response: Response) -> bytes:
-        body = await some_of(response, MAX_BODY_BYTES + 1)
+        body = response.read_now() if response.ended else await some_of(response, MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
             raise self.broken(f"The answer has more than {MAX_BODY_BYTES} bytes.")
         return body
@@ -205,16 +218,19 @@ class HttpUpstream(ABC):
     ) -> AsyncGenerator[list[bytes], None]:
         if held:
             yield held
+        timer, follower, between_s = holding.timer, events.follower, self.timeouts.between_tokens_s
         while not events.ended:
-            limit_s = _AFTERMATH_S if events.follower.complete else self.timeouts.between_tokens_s
             try:
-                with self.naming, holding.timer.phase("between_tokens", limit_s):
+                with timer.phase("between_tokens", _AFTERMATH_S if follower.complete else between_s):
                     batch = await events.next()
             except TimedOut:
-                if events.follower.complete:
+                if follower.complete:
                     return  # all of the answer was there; the response is cut off for want of its end
                 raise
-            _follow(answer, events.follower)
+            except Exception as error:
+                self.raise_named(error)
+                raise
+            _follow(answer, follower)
             if batch:
                 yield batch
         holding.complete = True
@@ -238,27 +254,21 @@ class _Named:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and (ours := self._upstream.named(error)) is not None:
-            raise ours from error
+        if error is not None:
+            self._upstream.raise_named(error)
 
 
 class _Held:
-    """What one attempt holds: a place in the bulkhead, a timer, a response."""
+    """What one attempt holds: a place in the bulkhead, if one was free or ``enter`` found one, a timer, a response."""
 
-    __slots__ = ("_entered", "_upstream", "complete", "response", "timer")
+    __slots__ = ("_upstream", "complete", "has_place", "response", "timer")
 
     def __init__(self, upstream: HttpUpstream, *, total_s: float) -> None:
         self.timer = PhaseTimer(upstream.name, total_s=total_s, on_late=self._give_back)
         self.response: Response | None = None
         self.complete = False  # all of the answer was read, but perhaps not the end of the response
         self._upstream = upstream
-        self._entered = False
-
-    def first_phase(self, *, stream: bool) -> PhaseTimer:
-        timeouts = self._upstream.timeouts
-        if stream:
-            return self.timer.phase("first_token", timeouts.first_token_s)
-        return self.timer.phase("total", timeouts.total_s)
+        self.has_place = upstream.bulkhead.try_acquire()
 
     async def enter(self) -> None:
         """Wait for a place. Raises UpstreamFull: at once when too many wait, else after ``queue_s``."""
@@ -272,23 +282,27 @@ class _Held:
             if late.limit_s < self._upstream.queue_s:
                 raise  # it was the request's own time that ended
             raise UpstreamFull(upstream=self._upstream.name, limit=bulkhead.limit, queue=None) from None
-        self._entered = True
+        self.has_place = True
 
     async def aclose(self) -> None:
-        """Give everything back. What is unfinished is cancelled by closing its connection."""
+        """``close``, once the end of a response whose answer is over has been read."""
         try:
             if self.response is not None and self.complete and not self.response.at_eof:
                 await self._drain(self.response)
         finally:  # also when the draining is cancelled
-            self._give_back()
-            self.timer.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give everything back. What is unfinished is cancelled by closing its connection."""
+        self._give_back()
+        self.timer.close()
 
     def _give_back(self) -> None:
         response, self.response = self.response, None
         if response is not None:
             response.close()  # a finished response has given its connection back already; then this does nothing
-        if self._entered:
-            self._entered = False
+        if self.has_place:
+            self.has_place = False
             self._upstream.bulkhead.release()
 
     async def _drain(self, response: Response) -> None:

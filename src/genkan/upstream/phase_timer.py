@@ -9,6 +9,7 @@ then given back, and the next phase does not begin.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import TracebackType
 
@@ -32,20 +33,17 @@ class PhaseTimer:
 
         ``on_late`` is called if that moment comes between two phases, when a slow client keeps the next from beginning.
         """
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._upstream = upstream
         self._on_late = on_late
-        self._total_s = total_s
-        self._deadline_s = self._loop.time() + total_s
+        self._total_s = self._limit_s = total_s
+        self._deadline_s = self._until_s = loop.time() + total_s
         self._handle: asyncio.TimerHandle | None = None
-        self._fires_s = 0.0  # not the handle's when(): uvloop's has none if it was due when it was made
+        self._fires_s = math.inf  # not the handle's when(): uvloop's has none if it was due when it was made
         self._task: asyncio.Task[object] | None = None  # of the phase that runs
         self._cancelling = 0
-        self._until_s = self._deadline_s
         self._phase: Phase = "total"
-        self._limit_s = total_s
-        self._expired = False
-        self._is_late = False
+        self._expired = self._is_late = False
 
     def phase(self, phase: Phase, limit_s: float) -> "PhaseTimer":
         """What limits the block under ``with``."""
@@ -57,14 +55,12 @@ class PhaseTimer:
         return self
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
         if self._is_late:
-            self._task = None
             raise TimedOut(upstream=self._upstream, phase="total", limit_s=self._total_s)
-        if self._handle is None or self._until_s < self._fires_s:
+        self._task = task = asyncio.current_task(self._loop)
+        assert task is not None
+        self._cancelling = task.cancelling()
+        if self._until_s < self._fires_s:
             self._set()
 
     def __exit__(
@@ -80,9 +76,11 @@ class PhaseTimer:
 
     def close(self) -> None:
         """Take the timer back. A second call does nothing."""
+        self._on_late = None  # who is told holds this timer, and both would wait for the garbage collector
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+            self._fires_s = math.inf
 
     def _set(self) -> None:
         if self._handle is not None:
@@ -92,6 +90,7 @@ class PhaseTimer:
 
     def _fire(self) -> None:
         self._handle = None
+        self._fires_s = math.inf
         if self._task is None:  # between two phases
             self._look_at_the_deadline()
             return

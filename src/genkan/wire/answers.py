@@ -36,6 +36,7 @@ _TEXTS = frozenset(
 )  # fmt: skip
 _REASONING = frozenset({"reasoning_content", "reasoning"})  # where both are, they are the same text twice
 _DEPTH = 8
+_NO_OBJECT = "it is not a JSON object"
 
 
 class MalformedAnswer(GenkanError):
@@ -104,7 +105,10 @@ class AnswerStream:
         passed: list[bytes] = []
         try:
             for data in payloads:
-                chunk = _object(data)
+                try:
+                    chunk = orjson.loads(data)
+                except orjson.JSONDecodeError as error:
+                    raise _no_json(error) from None
                 if self._goes_on(chunk) or self._wanted(chunk):
                     if not self._show_usage and _USAGE_NULL in data:
                         # Quotes inside a JSON string are escaped, so these bytes are a key wherever they stand.
@@ -117,22 +121,20 @@ class AnswerStream:
             self.failure = error
         return passed
 
-    def _goes_on(self, chunk: dict[str, Any]) -> bool:
+    def _goes_on(self, chunk: Any) -> bool:
         """Whether it is what nearly all chunks are: more of the only answer. `_wanted` would say the same, later."""
-        choices = chunk.get("choices")
-        if type(choices) is not list or len(choices) != 1 or self._finished or chunk.get("usage") or chunk.get("error"):
+        try:
+            (choice,) = chunk["choices"]
+            index, delta = choice["index"], choice["delta"]
+            text = delta.get("content") or delta.get("reasoning_content")
+        except (AttributeError, KeyError, TypeError, ValueError):
             return False
-        choice = choices[0]
-        if type(choice) is not dict or choice.get("finish_reason") or choice.get("error"):
+        # Nothing in JSON but objects got so far: whatever else stood in their place has no fields to ask for by name.
+        if index or type(index) is not int or choice.get("finish_reason") or choice.get("error"):
             return False
-        index = choice.get("index")
-        if index != 0 or type(index) is not int:
+        if self._finished or chunk.get("usage") or chunk.get("error"):
             return False
-        delta = choice.get("delta")
-        if type(delta) is not dict:
-            return False
-        text = delta.get("content") or delta.get("reasoning_content")
-        if text and type(text) is str and "tool_calls" not in delta:
+        if type(text) is str and text and "tool_calls" not in delta:
             self.started = True
             self.pieces += 1
             self.text_bytes += len(text) if text.isascii() else len(text.encode())
@@ -142,7 +144,9 @@ class AnswerStream:
             self.text_bytes += _text_bytes(delta)
         return True
 
-    def _wanted(self, chunk: dict[str, Any]) -> bool:
+    def _wanted(self, chunk: Any) -> bool:
+        if type(chunk) is not dict:
+            raise MalformedAnswer(_NO_OBJECT)
         choices = chunk.get("choices")
         usage = chunk.get("usage")
         if type(usage) is dict and (self.usage is None or _counts(usage) or not _counts(self.usage)):
@@ -194,10 +198,10 @@ class WholeAnswer:
 
     def __init__(self, body: bytes) -> None:
         """Raises MalformedAnswer or ErrorInAnswer. Cost: one JSON parse."""
-        self.object = _object(body)
-        choices = self.object.get("choices")
-        if self.object.get("error"):
-            raise ErrorInAnswer(self.object["error"])
+        self.object = answer = _object(body)
+        choices = answer.get("choices")
+        if error := answer.get("error"):
+            raise ErrorInAnswer(error)
         if type(choices) is not list or not choices:
             raise MalformedAnswer("an answer has choices")
         self.filtered = False
@@ -210,8 +214,9 @@ class WholeAnswer:
             reason = choice.get("finish_reason")
             if reason == "error" or choice.get("error"):
                 raise ErrorInAnswer(choice.get("error") or reason)
-            self.filtered = self.filtered or reason == "content_filter"
-        usage = self.object.get("usage")
+            if reason == "content_filter":
+                self.filtered = True
+        usage = answer.get("usage")
         self.usage: dict[str, Any] | None = usage if type(usage) is dict else None
 
     def as_chunks(self, *, show_usage: bool) -> list[bytes]:
@@ -243,10 +248,14 @@ def _object(data: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise MalformedAnswer(f"it is not JSON: {error.msg} at character {error.pos}") from None
+        raise _no_json(error) from None
     if type(value) is not dict:
-        raise MalformedAnswer("it is not a JSON object")
+        raise MalformedAnswer(_NO_OBJECT)
     return value
+
+
+def _no_json(error: orjson.JSONDecodeError) -> MalformedAnswer:
+    return MalformedAnswer(f"it is not JSON: {error.msg} at character {error.pos}")
 
 
 def _says_something(choice: dict[str, Any]) -> bool:

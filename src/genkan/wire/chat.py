@@ -5,8 +5,10 @@ OpenAI's API reference, or vLLM's for those that are its own (``top_k``, ``min_p
 Fields it does not know stay in ``raw`` and reach the upstream untouched.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from genkan.errors import InvalidRequest
 from genkan.wire.extras import Extras, read_extras
@@ -22,8 +24,7 @@ MAX_SALT_CHARS = 256
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class Sampling(NamedTuple):
     """How to choose tokens and when to end; ``None`` is "the model's default", of ``top_k`` "all"."""
 
     max_tokens: int | None = None
@@ -39,19 +40,11 @@ class Sampling:
 
 #: Other models that gateways behind us (OpenRouter, LiteLLM) are to ask when the one that is asked for fails.
 _OTHER_MODELS = ("models", "fallbacks")
-_AS_THE_MODEL_DOES = Sampling()
-#: Most requests have none of these, and to look for each one by one would cost more than all the rest.
-_SAMPLING = frozenset(
-    {
-        "presence_penalty", "frequency_penalty", "logit_bias", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
-        "ignore_eos", "n",
-    }
-)  # fmt: skip
 _TEXT_LABELS = ("user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
 _LABELS = frozenset({*_TEXT_LABELS, "store", "metadata"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GenerationRequest:
     """One request for generated text.
 
@@ -59,24 +52,26 @@ class GenerationRequest:
     with those of the same ``cache_salt``.
     """
 
+    # Final, and not a frozen dataclass: mypy keeps it from being changed, where a frozen one costs 100 ns a field.
+
     path: ClassVar[str]
 
-    model: str
-    stream: bool
-    include_usage: bool
-    sampling: Sampling
-    cache_salt: str | None
-    extras: Extras
-    raw: dict[str, Any]
+    model: Final[str]
+    stream: Final[bool]
+    include_usage: Final[bool]
+    sampling: Final[Sampling]
+    cache_salt: Final[str | None]
+    extras: Final[Extras]
+    raw: Final[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ChatRequest(GenerationRequest):
     """A body of ``POST /v1/chat/completions``; ``messages`` are checked objects of ``raw``."""
 
     path: ClassVar[str] = "/v1/chat/completions"
 
-    messages: list[dict[str, Any]]
+    messages: Final[list[dict[str, Any]]]
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
@@ -87,23 +82,20 @@ class ChatRequest(GenerationRequest):
     def from_object(cls, raw: dict[str, Any]) -> Self:
         fields = Fields(raw)
         view = _common(fields, raw)
-        max_tokens = fields.integer("max_completion_tokens", low=1, high=MAX_TOKENS)
-        if max_tokens is None:
-            max_tokens = fields.integer("max_tokens", low=1, high=MAX_TOKENS)
-        elif fields.integer("max_tokens", low=1, high=MAX_TOKENS) not in (None, max_tokens):
-            raise InvalidRequest("'max_tokens' and 'max_completion_tokens' contradict each other.", param="max_tokens")
-        fields.boolean("logprobs")
-        fields.integer("top_logprobs", low=0, high=20)
+        max_tokens = _max_tokens(fields, raw)
+        if "logprobs" in raw or "top_logprobs" in raw:
+            fields.boolean("logprobs")
+            fields.integer("top_logprobs", low=0, high=20)
         return cls(messages=_messages(fields), sampling=_sampling(fields, raw, max_tokens), **view)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CompletionRequest(GenerationRequest):
     """A body of ``POST /v1/completions``; ``prompts`` are texts or lists of token ids, one or more."""
 
     path: ClassVar[str] = "/v1/completions"
 
-    prompts: list[str] | list[list[int]]
+    prompts: Final[list[str] | list[list[int]]]
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
@@ -139,19 +131,33 @@ def refuse_other_models(request: GenerationRequest) -> None:
 
 
 def _common(fields: Fields, raw: dict[str, Any]) -> dict[str, Any]:
-    fields.require("model")
     model = fields.string("model", max_chars=MAX_MODEL_CHARS)
+    if model is None:
+        raise fields.missing("model")
     if not _LABELS.isdisjoint(raw):
         _check_labels(fields)
     stream = fields.boolean("stream") or False
     return {
         "model": model,
         "stream": stream,
-        "include_usage": _include_usage(fields, stream),
-        "cache_salt": _cache_salt(fields),
+        "include_usage": "stream_options" in raw and _include_usage(fields, stream),
+        "cache_salt": _cache_salt(fields) if "cache_salt" in raw else None,
         "extras": read_extras(raw),
         "raw": raw,
     }
+
+
+def _max_tokens(fields: Fields, raw: dict[str, Any]) -> int | None:
+    """Of a chat, where the field has a newer name."""
+    newer = None
+    if "max_completion_tokens" in raw:
+        newer = fields.integer("max_completion_tokens", low=1, high=MAX_TOKENS)
+    older = fields.integer("max_tokens", low=1, high=MAX_TOKENS)
+    if newer is None:
+        return older
+    if older not in (None, newer):
+        raise InvalidRequest("'max_tokens' and 'max_completion_tokens' contradict each other.", param="max_tokens")
+    return newer
 
 
 def _check_labels(fields: Fields) -> None:
@@ -179,32 +185,27 @@ def _cache_salt(fields: Fields) -> str | None:
 
 
 def _sampling(fields: Fields, raw: dict[str, Any], max_tokens: int | None) -> Sampling:
-    if _SAMPLING.isdisjoint(raw):
-        return Sampling(max_tokens=max_tokens) if max_tokens is not None else _AS_THE_MODEL_DOES
-    fields.number("presence_penalty", low=-2, high=2)
-    fields.number("frequency_penalty", low=-2, high=2)
-    _check_logit_bias(fields)
-    return Sampling(
-        max_tokens=max_tokens,
-        temperature=fields.number("temperature", low=0, high=2),
-        top_p=fields.number("top_p", low=0, high=1, above_low=True),
-        top_k=_top_k(fields),
-        min_p=fields.number("min_p", low=0, high=1),
-        seed=fields.integer("seed", low=-(2**63), high=2**63 - 1),
-        stop=_stop(fields.raw("stop")),
-        ignore_eos=fields.boolean("ignore_eos") or False,
-        n=fields.integer("n", low=1, high=128) or 1,
-    )
+    options: dict[str, Any] = {"max_tokens": max_tokens}
+    for name in sorted(raw.keys() & _SAMPLING.keys(), key=_SAMPLING_ORDER):
+        value = _SAMPLING[name](fields, name)
+        if value is not None:
+            options[name] = value
+    return Sampling(**options)
 
 
-def _top_k(fields: Fields) -> int | None:
-    top_k = fields.integer("top_k", low=-1, high=MAX_TOP_K)
+def _check_penalty(fields: Fields, name: str) -> None:
+    fields.number(name, low=-2, high=2)
+
+
+def _top_k(fields: Fields, name: str) -> int | None:
+    top_k = fields.integer(name, low=-1, high=MAX_TOP_K)
     return None if top_k in (-1, 0) else top_k  # both are vLLM's way to say "all"
 
 
-def _stop(value: Any) -> tuple[str, ...]:
+def _stop(fields: Fields, name: str) -> tuple[str, ...] | None:
+    value = fields.raw(name)
     if value is None:
-        return ()
+        return None
     stops = [value] if type(value) is str else value
     if type(stops) is not list:
         raise wrong_type("stop", "a string or a list of strings", value)
@@ -221,11 +222,11 @@ def _stop(value: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _check_logit_bias(fields: Fields) -> None:
-    bias = fields.object("logit_bias")
+def _check_logit_bias(fields: Fields, name: str) -> None:
+    bias = fields.object(name)
     if bias is None:
         return
-    entries = fields.raw("logit_bias")
+    entries = fields.raw(name)
     if len(entries) > 300:
         raise InvalidRequest(f"'logit_bias' must have at most 300 entries; given: {len(entries)}.", param="logit_bias")
     for token in entries:
@@ -234,12 +235,38 @@ def _check_logit_bias(fields: Fields) -> None:
         bias.number(token, low=-100, high=100)
 
 
+#: How each option is read, in the order in which what is wrong is told. None is "as `Sampling` has it": the option is
+#: absent, or one that is only checked here. Few requests have many: only those that are there are looked for.
+_SAMPLING: dict[str, Callable[[Fields, str], Any]] = {
+    "presence_penalty": _check_penalty,
+    "frequency_penalty": _check_penalty,
+    "logit_bias": _check_logit_bias,
+    "temperature": partial(Fields.number, low=0, high=2),
+    "top_p": partial(Fields.number, low=0, high=1, above_low=True),
+    "top_k": _top_k,
+    "min_p": partial(Fields.number, low=0, high=1),
+    "seed": partial(Fields.integer, low=-(2**63), high=2**63 - 1),
+    "stop": _stop,
+    "ignore_eos": Fields.boolean,
+    "n": partial(Fields.integer, low=1, high=128),
+}
+_SAMPLING_ORDER = tuple(_SAMPLING).index
+
+
 def _messages(fields: Fields) -> list[dict[str, Any]]:
-    fields.require("messages")
-    messages = fields.list("messages") or []
+    messages = fields.list("messages")
+    if messages is None:
+        raise fields.missing("messages")
     if not messages:
         raise InvalidRequest("'messages' must have at least one message.", param="messages")
     for index, message in enumerate(messages):
+        if (
+            type(message) is dict
+            and len(message) == 2
+            and type(message.get("content")) is str
+            and message.get("role") in ROLES
+        ):
+            continue  # as nearly all are
         _check_message(message, f"messages[{index}]")
     return messages
 
@@ -247,8 +274,6 @@ def _messages(fields: Fields) -> list[dict[str, Any]]:
 def _check_message(message: Any, path: str) -> None:
     if type(message) is not dict:
         raise wrong_type(path, "an object", message)
-    if len(message) == 2 and type(message.get("content")) is str and message.get("role") in ROLES:
-        return  # as nearly all are
     fields = Fields(message, path)
     fields.require("role")
     role = fields.choice("role", ROLES)

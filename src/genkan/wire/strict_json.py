@@ -5,12 +5,13 @@ keeps the last, so what was checked is not what runs. Refused here are therefore
 (also as 1e999), integers beyond 64 bits, lone surrogates, byte order marks, invalid UTF-8 and deep nesting.
 What passes can always be written again as the same JSON.
 
-The C scanner of the standard library is the fastest parser that shows duplicate keys (3.6 µs for a small chat
+The C scanner of the standard library is the fastest parser that shows duplicate keys (2.4 µs for a small chat
 request, 160 µs for 100 kB); orjson is faster but keeps the last of them silently.
 Source: RFC 8259, RFC 7493 (I-JSON).
 """
 
 import json
+import math
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ from genkan.errors import InvalidRequest
 MAX_DEPTH = 100
 _INT64 = range(-(2**63), 2**64)
 _INT_DIGITS = 20  # as many as 2**64 has, and a sign: Python's int() is quadratic in digits
+_FITTING_DIGITS = 18  # with a sign or without
 _HIGH_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -32,9 +34,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Raises InvalidRequest with code ``invalid_value`` for anything else, naming what is wrong with it.
     """
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
-        _check_surrogates(body, value)
-        _check_depth(body, value)
+        value = _decode(body.decode("utf-8"))
+        if _HIGH_SURROGATE.search(body):  # a surrogate can only come from such an escape, which clients hardly send
+            _check_surrogates(value)
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+            _check_depth(value)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not valid UTF-8 (byte {error.start}).") from None
     except _Refused as error:
@@ -46,6 +50,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise InvalidRequest("The body must be a JSON object.")
     return value
+
+
+def _decode(text: str) -> Any:
+    if text.startswith("{") and text.endswith("}"):  # as nearly all do: no white space to look for
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return _DECODER.decode(text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,12 +75,14 @@ def _constant(name: str) -> Any:
 
 def _float(digits: str) -> float:
     number = float(digits)
-    if number in (float("inf"), float("-inf")):
+    if math.isinf(number):
         raise _Refused("a number is too large")
     return number
 
 
 def _int(digits: str) -> int:
+    if len(digits) <= _FITTING_DIGITS:
+        return int(digits)
     if len(digits) > _INT_DIGITS + 1 or (number := int(digits)) not in _INT64:
         raise _Refused("an integer does not fit in 64 bits")
     return number
@@ -79,18 +93,14 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _check_surrogates(body: bytes, value: Any) -> None:
-    # A surrogate can only come from a \uD8xx–\uDFxx escape, which real clients hardly send.
-    if _HIGH_SURROGATE.search(body):
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            raise _Refused("a string holds a lone surrogate") from None
+def _check_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise _Refused("a string holds a lone surrogate") from None
 
 
-def _check_depth(body: bytes, value: Any) -> None:
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
+def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

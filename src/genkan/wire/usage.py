@@ -21,20 +21,24 @@ that, and there they come on top. Source: the providers' API references, Novembe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})  # all that many servers say
+#: Where some providers say what came from a cache, or went to one, besides ``cached_tokens`` of the prompt's details.
+_OTHER_CACHES = frozenset({"cache_read_input_tokens", "cached_tokens", "cache_creation_input_tokens"})
+_WRITTEN = frozenset({"cache_write_tokens", "cache_creation_tokens"})  # in the prompt's details
 MAX_TOKENS = 10**9  # of one count; what says more counts something else
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """The tokens of one request."""
 
-    prompt: int  # all of it, whatever came from a cache
-    completion: int  # with reasoning, shown or not
-    cached: int = 0  # of the prompt, read from a cache
-    cache_write: int = 0  # of the prompt, written to a cache
+    # Final, and not a frozen dataclass: mypy keeps it from being changed, where a frozen one costs 100 ns a field.
+
+    prompt: Final[int]  # all of it, whatever came from a cache
+    completion: Final[int]  # with reasoning, shown or not
+    cached: Final[int] = 0  # of the prompt, read from a cache
+    cache_write: Final[int] = 0  # of the prompt, written to a cache
 
     @property
     def total(self) -> int:
@@ -44,12 +48,13 @@ class Usage:
     def read(cls, raw: object) -> "Usage | None":
         """What an upstream's ``usage`` says. None if it says nothing, not enough, or something that is no count.
 
-        A count is a whole number from 0 to 10^9, as ``5`` or ``5.0``: no text, no fraction, no truth value. About 2 µs.
+        A count is a whole number from 0 to 10^9, as ``5`` or ``5.0``: no text, no fraction, no truth value. About
+        0.5 µs for what OpenAI, vLLM, SGLang and DeepSeek send, and 1 to 2 µs for the rest.
         """
         if not isinstance(raw, dict):
             return None
         try:
-            return _read(raw)
+            return _read_usual(raw) or _read(raw)
         except _NotACount:
             return None
 
@@ -58,12 +63,29 @@ class _NotACount(Exception):
     """Where a number of tokens belongs is something else, or nothing."""
 
 
-def _read(raw: Mapping[str, Any]) -> Usage:
-    if raw.keys() == _PLAIN:
+def _read_usual(raw: Mapping[str, Any]) -> Usage | None:
+    """What most upstreams say, at once; None where there is more to it, and `_read` must look for it."""
+    try:
         prompt, completion, total = raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"]
-        is_plain = type(prompt) is type(completion) is type(total) is int and prompt + completion == total
-        if is_plain and prompt >= 0 and completion >= 0 and total <= MAX_TOKENS:
-            return Usage(prompt, completion)
+    except KeyError:
+        return None
+    if type(prompt) is not int or type(completion) is not int or type(total) is not int:
+        return None
+    if not 0 <= prompt <= total <= MAX_TOKENS or prompt + completion != total or not _OTHER_CACHES.isdisjoint(raw):
+        return None
+    cached = 0
+    if details := raw.get("prompt_tokens_details"):
+        if type(details) is not dict or not _WRITTEN.isdisjoint(details):
+            return None
+        cached = details.get("cached_tokens") or 0
+        if type(cached) is not int or not 0 <= cached <= prompt:
+            return None
+    if raw.get("prompt_cache_hit_tokens", cached) != cached:
+        return None
+    return Usage(prompt, completion, cached)
+
+
+def _read(raw: Mapping[str, Any]) -> Usage:
     if raw.get("prompt_tokens") is None:
         return _read_native(raw)
     details = _section(raw, "prompt_tokens_details")

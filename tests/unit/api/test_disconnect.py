@@ -5,14 +5,19 @@ from typing import Any
 
 import pytest
 
-from genkan.api.disconnect import cancelled_on_disconnect
+from genkan.api import disconnect
+from genkan.api.disconnect import WATCH_AFTER_S, cancelled_on_disconnect
 from genkan.api.exchange import ClientGone, Exchange
 
 pytestmark = pytest.mark.anyio
 
 
-def left_by_its_client() -> Exchange:
+def left_by_its_client(looks: list[float] | None = None) -> Exchange:
+    """Each look at whether it is notes its time in ``looks``."""
+
     async def receive() -> dict[str, Any]:
+        if looks is not None:
+            looks.append(asyncio.get_running_loop().time())
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
@@ -70,3 +75,46 @@ async def test_who_else_cancelled_the_task_is_not_forgotten() -> None:
     task = asyncio.create_task(work())
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_watch_begins_only_once_a_block_has_run_for_long() -> None:
+    looks: list[float] = []
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(ClientGone), cancelled_on_disconnect(left_by_its_client(looks)):
+        await asyncio.wait_for(asyncio.Event().wait(), 20 * WATCH_AFTER_S)
+    [looked_s] = looks
+    assert looked_s - began_s > 0.9 * WATCH_AFTER_S
+
+
+async def test_blocks_that_end_soon_are_not_watched_and_are_forgotten() -> None:
+    looks: list[float] = []
+    for _ in range(10):
+        with cancelled_on_disconnect(left_by_its_client(looks)):
+            await asyncio.sleep(WATCH_AFTER_S / 5)
+    await asyncio.sleep(2.5 * WATCH_AFTER_S)
+    assert looks == []
+    assert not disconnect._long_blocks._new
+    assert not disconnect._long_blocks._seen
+    assert disconnect._long_blocks._loop is None  # and no timer runs any more
+
+
+async def test_many_blocks_at_once_have_a_watch_each() -> None:
+    async def work(number: int) -> None:
+        await asyncio.sleep(number * WATCH_AFTER_S / 10)
+        with pytest.raises(ClientGone), cancelled_on_disconnect(left_by_its_client()):
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(20 * WATCH_AFTER_S):
+        await asyncio.gather(*map(work, range(30)))
+
+
+def test_a_loop_that_ended_with_blocks_left_is_no_obstacle_for_the_next() -> None:
+    async def leave_open() -> None:
+        cancelled_on_disconnect(left_by_its_client()).__enter__()
+
+    async def gone() -> None:
+        with pytest.raises(ClientGone), cancelled_on_disconnect(left_by_its_client()):
+            await asyncio.wait_for(asyncio.Event().wait(), 20 * WATCH_AFTER_S)
+
+    asyncio.run(leave_open())
+    asyncio.run(gone())

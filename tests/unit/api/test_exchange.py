@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 from asgi import JSON_HEADERS, AsgiClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genkan.api.exchange import ClientGone, Exchange
 from genkan.api.routes import Api
-from genkan.errors import InvalidRequest
+from genkan.errors import BodyTimeout, InvalidRequest
+from genkan.wire.caller import Caller
 
 pytestmark = pytest.mark.anyio
 LIMIT = 100
+Event = dict[str, Any] | BaseException | None
 
 
 def echoing(timeout_s: float = 5.0) -> Api:
@@ -138,11 +142,100 @@ async def test_client_gone_is_raised_to_the_endpoint() -> None:
     assert seen == [ClientGone]
 
 
-def exchange_with(**query: bytes) -> Exchange:
+def receiving(*events: Event) -> Exchange:
+    """An exchange to which these come: a message, an error, or a wait; at last nothing more."""
+    coming = list(events)
+
+    async def receive() -> dict[str, Any]:
+        while coming:
+            event = coming.pop(0)
+            if isinstance(event, BaseException):
+                raise event
+            if event is not None:
+                return event
+            await asyncio.sleep(0.001)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nothing is answered here")
+
+    return Exchange({"method": "POST", "path": "/", "headers": list(JSON_HEADERS)}, receive, send)
+
+
+def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+GONE = {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [piece(b"abcd")],
+        [None, piece(b"abcd")],
+        [piece(b"ab", more=True), piece(b"cd")],
+        [piece(b"ab", more=True), None, piece(b"cd", more=True), None, {"type": "http.request"}],
+        [None, piece(b"", more=True), None, None, piece(b"abcd")],
+    ],
+    ids=["at once", "late", "two at once", "three, with waits", "late, with waits"],
+)
+async def test_a_body_is_the_same_however_it_comes(events: list[Event]) -> None:
+    assert await receiving(*events).json_body(limit_bytes=LIMIT, timeout_s=5) == b"abcd"
+
+
+@pytest.mark.parametrize("before", [[], [None], [piece(b"a", more=True)], [piece(b"a", more=True), None]])
+@pytest.mark.parametrize(
+    ("event", "error"), [(GONE, ClientGone), (KeyError(), KeyError), (TimeoutError(), BodyTimeout)]
+)
+async def test_what_ends_a_body_does_so_at_once_and_after_a_wait(
+    before: list[Event], event: Event, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await receiving(*before, event).json_body(limit_bytes=LIMIT, timeout_s=5)
+
+
+@pytest.mark.parametrize("before", [[], [None], [piece(b"a", more=True)]])
+async def test_a_body_that_does_not_come_is_waited_for_within_the_limit(before: list[Event]) -> None:
+    with pytest.raises(BodyTimeout):
+        await asyncio.wait_for(receiving(*before).json_body(limit_bytes=LIMIT, timeout_s=0.01), timeout=5)
+
+
+@pytest.mark.parametrize("before", [[], [None], [piece(b"a", more=True)]])
+async def test_who_waits_for_a_body_can_be_cancelled(before: list[Event]) -> None:
+    reading = asyncio.create_task(receiving(*before).json_body(limit_bytes=LIMIT, timeout_s=5))
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+NAMES = st.sampled_from([b"a", b"b", b"c"])
+
+
+@given(st.lists(st.tuples(NAMES, st.binary(max_size=2))), NAMES)
+def test_of_a_header_given_several_times_the_first_counts_and_all_can_be_had(
+    headers: list[tuple[bytes, bytes]], name: bytes
+) -> None:
+    exchange = exchange_with(headers=headers)
+    values = [value for key, value in headers if key == name]
+    assert exchange.header_values(name) == values
+    assert exchange.header(name) == (values[0] if values else None)
+
+
+def test_until_it_is_known_who_asks_it_is_somebody_here_under_the_requests_own_name() -> None:
+    exchange = exchange_with()
+    assert exchange.caller == Caller(exchange.request_id)
+    exchange.caller = Caller(exchange.request_id, "acme")
+    assert exchange.caller.tenant == "acme"
+
+
+def exchange_with(**scope: Any) -> Exchange:
     async def unused(*_: Any) -> Any:
         raise AssertionError("the query is read without the connection")
 
-    return Exchange({"method": "GET", "path": "/", "headers": [], **query}, unused, unused)
+    return Exchange({"method": "GET", "path": "/", "headers": [], **scope}, unused, unused)
 
 
 @pytest.mark.parametrize(

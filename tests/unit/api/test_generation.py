@@ -131,10 +131,14 @@ class Counting(ScriptedResponder):
             {"prompt_tokens": 3, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 1}},
             {"prompt_tokens": 3, "total_tokens": 5, "cached_tokens": 2},
         ),
+        (
+            {"total_tokens": 7, "completion_tokens": 4, "prompt_tokens": 3},
+            {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        ),
         ({"prompt_tokens": "3", "completion_tokens": [9], "total_tokens": True, "prompt_tokens_details": [1]}, {}),
         ({"completion_tokens": 2, "note": "x" * 1000, "x": {"y": {}}}, {"completion_tokens": 2}),
     ],
-    ids=["none", "usual", "of other types", "with more beside it"],
+    ids=["none", "one missing", "usual", "of other types", "with more beside it"],
 )
 async def test_the_log_gets_counts_and_nothing_else_of_an_upstreams_usage(
     usage: dict[str, object] | None, logged: dict[str, int] | None

@@ -13,7 +13,7 @@ from genkan.config import Config
 from genkan.errors import AccountsUnavailable, BudgetSpent, InvalidRequest, ModelNotFound, RateLimited
 from genkan.gateway.api_key import ApiKey
 from genkan.gateway.estimate import Estimator, Size
-from genkan.gateway.policies import fitted
+from genkan.gateway.policies import fitted, most_tokens_at_once
 from genkan.store.accounts import Line, Unit
 from genkan.upstream.base import Answer
 from genkan.wire.caller import Caller
@@ -290,8 +290,8 @@ async def test_long_answers_to_some_never_lock_a_route_for_others() -> None:
     for _ in range(1000):
         estimator.learn(Size(100, 0, 1, 0, 0), 30, 50_000, 1)
     assert estimator.answer_tokens(None, 1) > 6000
-    assert fitted(30 + estimator.answer_tokens(None, 1), 30, plan) == 6000
-    assert fitted(7000 + 10, 7000, plan) == 7000  # but the prompt alone can never fit
+    assert fitted(30 + estimator.answer_tokens(None, 1), 30, most_tokens_at_once(plan)) == 6000
+    assert fitted(7000 + 10, 7000, most_tokens_at_once(plan)) == 7000  # but the prompt alone can never fit
 
 
 async def test_where_a_budget_applies_the_body_names_no_other_models() -> None:

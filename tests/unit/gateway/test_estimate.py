@@ -51,6 +51,15 @@ def test_a_size_is_characters_and_bytes() -> None:
     assert size_of(chat(user("한"))) == Size(0, 3, 1, 0, 0)
 
 
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.booleans())
+def test_texts_are_as_long_as_parts_of_the_same_text(texts: list[str], with_name: bool) -> None:
+    beside = {"name": ""} if with_name else {}
+    alone = [{"role": "user", "content": text} | beside for text in texts]
+    parts = [user([{"type": "text", "text": text}]) | beside for text in texts]
+    assert size_of(chat(*alone)) == size_of(chat(*parts))
+    assert size_of(chat(*alone, tools=[1])) == size_of(chat(*alone))._replace(ascii=size_of(chat(*alone)).ascii + 3)
+
+
 def test_parts_are_text_or_images() -> None:
     parts = [
         {"type": "text", "text": "abcd"},

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from ledgers import ACTUAL, PLAN, RESERVED, admission, settlement
 
-from genkan.gateway.journal_records import Records, Unfinished, contents_of
+from genkan.gateway.journal_records import Contents, Records, Unfinished, contents_of
 from genkan.store.accounts import Amounts, Settlement
 
 
@@ -18,13 +18,23 @@ def records() -> Records:
 def test_a_settlement_is_read_as_it_was_written(records: Records) -> None:
     row = '{"id":"r1", "tenant":"\\"ä€\\n", "t":1.10}'.encode()  # spaces and figures as they are, not as orjson would
     written = Settlement("r1", PLAN, RESERVED, Amounts(1, 2, 3, 10**18), row, was_admitted=False)
-    assert contents_of(records.settled(written, 12.5)).unfinished == [Unfinished(written, 12.5, False)]
+    assert contents_of(records.settled(written, 12.5, has_begun=False)).unfinished == [Unfinished(written, 12.5, False)]
 
 
 def test_a_settlement_stands_whether_it_had_begun_or_not(records: Records) -> None:
     begun = records.begun(admission("r1"), True, 1, "m@u", 1.0)
-    end = records.settled(settlement("r1"), 2.0)
-    assert contents_of(begun + end).unfinished == [Unfinished(settlement("r1"), 2.0, False)]
+    short, whole = (records.settled(settlement("r1"), 2.0, has_begun=has_begun) for has_begun in (True, False))
+    assert len(short) < len(whole) / 1.5
+    for data in (begun + short, begun + whole, whole):
+        assert contents_of(data).unfinished == [Unfinished(settlement("r1"), 2.0, False)]
+
+
+def test_if_only_its_beginning_is_damaged_the_row_stands_and_no_limit_is_touched(records: Records) -> None:
+    begun = bytearray(records.begun(admission("r1"), True, 1, "m@u", 1.0))
+    begun[20] ^= 1
+    contents = contents_of(bytes(begun) + records.settled(settlement("r1"), 2.0, has_begun=True))
+    row_alone = Settlement("r1", (), Amounts(0), ACTUAL, settlement("r1").row, was_admitted=False)
+    assert contents == Contents([Unfinished(row_alone, 2.0, False)], damaged=1)
 
 
 def test_what_began_and_did_not_end_is_lost_with_all_its_attempts(records: Records) -> None:
@@ -47,12 +57,17 @@ def test_what_was_not_admitted_is_lost_as_such_and_without_a_draft_has_no_row(re
 
 
 def test_what_is_done_is_not_left(records: Records) -> None:
-    data = b"".join(records.settled(settlement(each), 1.0) for each in "abc") + records.done(["a", "c"])
+    data = b"".join(records.settled(settlement(each), 1.0, has_begun=False) for each in "abc") + records.done(
+        ["a", "c"]
+    )
     assert [each.settlement.request_id for each in contents_of(data).unfinished] == ["b"]
 
 
 def test_a_last_line_torn_at_any_byte_is_as_if_never_written(records: Records) -> None:
-    first, last = records.settled(settlement("r1"), 1.0), records.settled(settlement("r2"), 2.0)
+    first, last = (
+        records.settled(settlement("r1"), 1.0, has_begun=False),
+        records.settled(settlement("r2"), 2.0, has_begun=False),
+    )
     for length in range(len(last) - 1):
         contents = contents_of(first + last[:length])
         assert [each.settlement.request_id for each in contents.unfinished] == ["r1"], length
@@ -61,7 +76,7 @@ def test_a_last_line_torn_at_any_byte_is_as_if_never_written(records: Records) -
 
 
 def test_a_line_with_any_byte_damaged_costs_that_line_alone_and_is_counted(records: Records) -> None:
-    lines = [records.settled(settlement(each), 1.0) for each in "abc"]
+    lines = [records.settled(settlement(each), 1.0, has_begun=False) for each in "abc"]
     for place in range(len(lines[1])):
         damaged = bytearray(lines[1])
         damaged[place] ^= 0x04  # never makes a newline of the bytes of JSON, nor of a digit
@@ -81,21 +96,25 @@ def test_a_line_with_any_byte_damaged_costs_that_line_alone_and_is_counted(recor
         b'{"is":"done"}',
         b'{"is":"done","ids":null}',
         b'{"is":"settled","id":"x","t":1.0}',
-        b'{"is":"settled","id":"x","t":1.0,"actual":[1,2,3,4,5],"row":1}',
+        b'{"is":"settled","id":"x","t":1.0,"actual":[1,2,3,4,5]}\t{}',
         b'{"is":"begun","id":"x","t":"?","n":1,"deployment":"m"}',
-        b'{"is":"begun","id":"x","t":1.0,"n":1,"deployment":"m","draft":"{","reserved":[1]}',
+        b'{"is":"begun","id":"x","t":1.0,"n":1,"deployment":"m","reserved":[1]}\t{',
         b'{"is":"attempt","id":"x","t":1.0,"n":2,"deployment":"m@u"}',
         b'{"is":"of a later version","id":"x","t":1.0}',
     ],
 )
 def test_a_sound_line_that_makes_no_sense_is_counted_and_harms_no_other(records: Records, record: bytes) -> None:
     line = b"%08x %b\n" % (zlib.crc32(record), record)
-    contents = contents_of(records.settled(settlement("a"), 1.0) + line + records.settled(settlement("b"), 1.0))
+    contents = contents_of(
+        records.settled(settlement("a"), 1.0, has_begun=False)
+        + line
+        + records.settled(settlement("b"), 1.0, has_begun=False)
+    )
     assert [each.settlement.request_id for each in contents.unfinished] == ["a", "b"]
     assert contents.damaged == 1
 
 
 def test_plans_made_anew_for_each_request_are_not_all_remembered(records: Records) -> None:
     for n in range(3000):
-        records.settled(Settlement(f"r{n}", (PLAN[n % 3],), RESERVED, ACTUAL, b""), 1.0)
+        records.settled(Settlement(f"r{n}", (PLAN[n % 3],), RESERVED, ACTUAL, b""), 1.0, has_begun=False)
     assert len(records._plans) <= 1024

@@ -14,7 +14,7 @@ SHARED = Line("m:m:requests:bucket", "bucket", Unit.REQUESTS, 10, 60.0, 10, is_o
 
 
 def test_all_six() -> None:
-    assert rate_headers((KEY, TOKENS), (LineState(99, 0.0, 1.0), LineState(988, 0.0, 0.72))) == [
+    assert rate_headers((KEY, TOKENS), (LineState(99, 0, 1_000_000), LineState(988, 0, 720_000))) == [
         (b"x-ratelimit-limit-requests", b"100"),
         (b"x-ratelimit-remaining-requests", b"99"),
         (b"x-ratelimit-reset-requests", b"1s"),
@@ -26,22 +26,22 @@ def test_all_six() -> None:
 
 @pytest.mark.parametrize(("of_key", "limit"), [(30, b"50"), (20, b"100")])
 def test_of_two_limits_the_one_with_the_least_left_is_told(of_key: int, limit: bytes) -> None:
-    headers = dict(rate_headers((KEY, TENANT), (LineState(of_key, 0.0, 1.0), LineState(25, 0.0, 2.0))))
+    headers = dict(rate_headers((KEY, TENANT), (LineState(of_key, 0, 1_000_000), LineState(25, 0, 2_000_000))))
     assert headers[b"x-ratelimit-limit-requests"] == limit
     assert headers[b"x-ratelimit-remaining-requests"] == b"%d" % min(of_key, 25)
 
 
 def test_what_others_share_and_what_is_no_rate_is_not_told() -> None:
     plan = (SHARED, LEASE, BUDGET)
-    assert rate_headers(plan, tuple(LineState(1, 0.0, 1.0) for _ in plan)) == []
+    assert rate_headers(plan, tuple(LineState(1, 0, 1_000_000) for _ in plan)) == []
 
 
 def test_a_debt_shows_as_nothing_left() -> None:
-    assert dict(rate_headers((KEY,), (LineState(-7, 3.0, 9.0),)))[b"x-ratelimit-remaining-requests"] == b"0"
+    assert dict(rate_headers((KEY,), (LineState(-7, 3_000_000, 9_000_000),)))[b"x-ratelimit-remaining-requests"] == b"0"
 
 
 def test_states_that_do_not_belong_to_the_plan_tell_nothing() -> None:
-    assert rate_headers((KEY, TOKENS), (LineState(1, 0.0, 1.0),)) == []
+    assert rate_headers((KEY, TOKENS), (LineState(1, 0, 1_000_000),)) == []
     assert rate_headers((), ()) == []
 
 

@@ -41,6 +41,19 @@ def test_an_upstream_is_parked_until_its_time_is_over(standing: UpstreamStanding
     assert standing.parked_by(10.0) is None
 
 
+@pytest.mark.parametrize("parked_until_s", [0.0, 10.0, 10.1])
+@pytest.mark.parametrize("failed_probes", range(4))
+def test_an_upstream_admits_while_it_is_healthy_and_not_parked(
+    standing: UpstreamStanding, parked_until_s: float, failed_probes: int
+) -> None:
+    if parked_until_s:
+        standing.park(KEY, parked_until_s)
+    for _ in range(failed_probes):
+        standing.probed(well=False)
+    for now_s in (9.9, 10.0, 10.05):
+        assert standing.admits(now_s) == (standing.healthy and standing.parked_by(now_s) is None)
+
+
 def test_an_upstream_without_a_key_can_be_parked_for_good(standing: UpstreamStanding) -> None:
     standing.park(KEY, math.inf)
     assert standing.parked_by(1e12) is not None

@@ -44,11 +44,11 @@ class Line:
         self.connection = Connection(silence_s=silence_s, on_lost=self.reasons.append)
         self.transport = CountingTransport(self.connection)
 
-    def call(self, command: bytes = GET, timeout_s: float = 60.0) -> "asyncio.Task[Any]":
-        return asyncio.ensure_future(self.connection.send(command, timeout_s))
+    def call(self, command: bytes = GET, timeout_s: float = 60.0) -> "asyncio.Future[Any]":
+        return self.connection.send(command, timeout_s)
 
-    def pipeline(self, *commands: bytes, timeout_s: float = 60.0) -> "asyncio.Task[list[Any]]":
-        return asyncio.ensure_future(self.connection.pipeline(commands, timeout_s))
+    def pipeline(self, *commands: bytes, timeout_s: float = 60.0) -> "asyncio.Future[list[Any]]":
+        return self.connection.pipeline(commands, timeout_s)
 
 
 async def test_calls_of_one_turn_are_written_together() -> None:
@@ -296,7 +296,6 @@ async def test_who_says_so_in_a_pipeline_is_left_too() -> None:
 async def test_what_is_called_after_the_end_fails_at_once_and_what_was_not_written_is_never() -> None:
     line = Line()
     call = line.call()
-    await asyncio.sleep(0)
     line.connection.drop("enough")
     line.connection.drop("again")
     with pytest.raises(StoreLost, match="enough"):

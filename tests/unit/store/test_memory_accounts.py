@@ -182,11 +182,11 @@ async def test_leases_that_do_not_run_out_are_held_until_they_are_settled(clock:
     clock.advance(86400.0)
     await local.close_lost()
     denied = await admit(local, "c", (RUNNING,))
-    assert denied == Decision(RUNNING, (LineState(0, 30.0, 30.0),))
+    assert denied == Decision(RUNNING, (LineState(0, 30_000_000, 30_000_000),))
     changed = Line("running", "lease", Unit.REQUESTS, limit=6, window_s=10.0)
-    assert await local.read((changed,)) == [LineState(1, 0.0, 10.0)]
+    assert await local.read((changed,)) == [LineState(1, 0, 10_000_000)]
     await local.settle([Settlement(request_id, (RUNNING,), EACH, EACH, b"") for request_id in ("a", "b")])
-    assert await local.read((RUNNING,)) == [LineState(2, 0.0, 0.0)]
+    assert await local.read((RUNNING,)) == [LineState(2, 0, 0)]
     clock.advance(121.0)
     await local.close_lost()
     assert len(local) == 0

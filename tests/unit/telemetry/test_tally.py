@@ -76,6 +76,24 @@ def test_a_counter_holds_the_sum_of_what_was_counted(values: list[float]) -> Non
     assert registry.get_sample_value("c_total") == pytest.approx(sum(values))
 
 
+def test_what_took_a_time_is_counted_and_observed() -> None:
+    registry = CollectorRegistry()
+    counter = Counter("c", "-", registry=registry)
+    histogram = Histogram("h", "-", buckets=BUCKETS, registry=registry)
+
+    async def count() -> None:
+        tally = Tally()
+        tally.took(counter, histogram, 0.5)
+        tally.took(counter, histogram, 20.0)
+        assert registry.get_sample_value("c_total") == 0  # it waits
+        tally.flush()
+
+    asyncio.run(count())
+    assert registry.get_sample_value("c_total") == 2
+    assert (registry.get_sample_value("h_count"), registry.get_sample_value("h_sum")) == (2, 20.5)
+    assert registry.get_sample_value("h_bucket", {"le": "1.0"}) == 1
+
+
 def test_without_an_event_loop_nothing_waits() -> None:
     registry = CollectorRegistry()
     Tally().count(Counter("c", "-", registry=registry))

@@ -26,6 +26,31 @@ async def test_a_free_place_is_taken_without_a_turn_of_the_loop() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("limit", range(4))
+async def test_to_try_takes_a_place_where_acquire_would_and_no_other(limit: int) -> None:
+    tried, acquired = Bulkhead(limit, 0), Bulkhead(limit, 0)
+    for _ in range(5):
+        try:
+            await acquired.acquire()
+        except Full:
+            assert not tried.try_acquire()
+        else:
+            assert tried.try_acquire()
+        assert tried.in_use == acquired.in_use
+
+
+@pytest.mark.anyio
+async def test_who_tries_does_not_step_in_before_who_waits() -> None:
+    bulkhead = Bulkhead(1, 1)
+    await bulkhead.acquire()
+    waiter = asyncio.create_task(bulkhead.acquire())
+    await turns()
+    bulkhead.release()
+    assert not bulkhead.try_acquire()
+    await waiter
+
+
+@pytest.mark.anyio
 async def test_a_full_queue_refuses_at_once() -> None:
     bulkhead = Bulkhead(1, 1)
     await bulkhead.acquire()

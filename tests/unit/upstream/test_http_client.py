@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from byte_servers import BOTH_LOOPS, MemoryDialer, Peer, always, answer, asking, turns
-from http_talks import asked, numbered, rest_of, stalling, talk
+from http_talks import asked, numbered, rest_of, saying, stalling, talk
 from upstream_calls import until
 
 from genkan.upstream import http_client
@@ -50,6 +50,23 @@ async def test_as_many_connections_as_requests_at_once_and_each_gets_its_own_ans
             requests = [b"%d" % number for number in range(50)]
             assert await asyncio.gather(*(asked(client, request) for request in requests)) == requests
         assert (client.connections, client.idle, server.accepted) == (50, 50, 50)
+
+
+async def test_headers_have_lower_case_names_and_those_given_twice_are_joined() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Note: caf\xe9 \r\nvia: a\r\nVia: b\t\r\ncontent-length: 0\r\n\r\n"
+    async with talk(saying(head)) as (client, _):
+        response = await client.request(asking())
+        assert response.raw_headers == {b"x-note": b"caf\xe9", b"via": b"a, b", b"content-length": b"0"}
+        assert response.headers == {"x-note": "caf\xe9", "via": "a, b", "content-length": "0"}
+
+
+@pytest.mark.parametrize("body", [b"", b"all"])
+async def test_once_a_response_has_ended_its_rest_can_be_had_at_once(body: bytes) -> None:
+    async with talk(saying(answer(body))) as (client, _):
+        response = await client.request(asking())
+        await until(lambda: response.ended)
+        assert response.read_now() == body
+        assert (response.at_eof, response.read_now(), await response.read()) == (True, b"", b"")
 
 
 async def test_the_one_used_last_is_used_first() -> None:
@@ -260,11 +277,11 @@ async def test_who_does_not_read_makes_the_server_wait_and_can_read_on(chunked: 
             sent = 0
             response = await client.request(asking())
             before = -1
-            while sent != before or response._unread_bytes <= MAX_UNREAD_BYTES:
+            while sent != before or response.unread_bytes <= MAX_UNREAD_BYTES:
                 before = sent
                 await turns(50)
             assert sent < pieces
-            assert MAX_UNREAD_BYTES < response._unread_bytes <= 2 * MAX_UNREAD_BYTES
+            assert MAX_UNREAD_BYTES < response.unread_bytes <= 2 * MAX_UNREAD_BYTES
             assert await rest_of(response) == piece * pieces
             await until(lambda: client.idle == 1)
             assert (sent, server.accepted, number) == (pieces, 1, number)
@@ -273,7 +290,7 @@ async def test_who_does_not_read_makes_the_server_wait_and_can_read_on(chunked: 
 async def test_a_large_response_that_nobody_reads_on_is_closed() -> None:
     async with talk(stalling(UNTIL_CLOSE, bytes(1 << 20))) as (client, server):
         response = await client.request(asking())
-        await until(lambda: response._unread_bytes > MAX_UNREAD_BYTES)
+        await until(lambda: response.unread_bytes > MAX_UNREAD_BYTES)
         response.close()
         await until(lambda: client.connections == server.open == 0)
 

@@ -1,7 +1,9 @@
 """What an OpenAI-compatible server is sent, how many requests at once, and what is left when a client goes."""
 
 import asyncio
+import gc
 import time
+import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +19,7 @@ from upstream_calls import KEY, chat, open_connections, openai_upstream, outcome
 from genkan import __version__
 from genkan.clock import SystemClock
 from genkan.config import BreakerConfig, RouteConfig
-from genkan.errors import StreamInterrupted, TimedOut, UpstreamBroken, UpstreamFull
+from genkan.errors import ConnectFailed, StreamInterrupted, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
 from genkan.gateway.breaker import Breaker, MemoryCircuits
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
@@ -147,6 +149,23 @@ async def test_no_configured_header_is_shown_to_a_client_by_a_server_that_repeat
         error = (await outcome_of(upstream, "m", chat())).error
     assert error is not None
     assert error.message == "no [key] for red with [key], [key]"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_that_was_handled_is_freed_without_the_garbage_collector(stream: bool) -> None:
+    async def failed(upstream: OpenAiUpstream) -> weakref.ref[UpstreamError]:
+        try:
+            await upstream.respond(chat(stream=stream), "m", total_s=60)
+        except ConnectFailed as error:  # pytest.raises would hold on to it
+            return weakref.ref(error.with_traceback(None))
+        raise AssertionError("nobody listens on port 1")
+
+    async with openai_upstream("http://127.0.0.1:1/v1") as upstream:
+        gc.disable()
+        try:
+            assert (await failed(upstream))() is None
+        finally:
+            gc.enable()
 
 
 async def test_more_than_a_mebibyte_before_the_first_word_fails_the_attempt() -> None:

@@ -1,6 +1,8 @@
 """One timer for all phases of an attempt, in a loop whose clock is the test's own."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -245,3 +247,22 @@ async def test_a_deadline_between_two_phases_is_told_once_and_the_next_does_not_
     assert (caught.value.phase, caught.value.limit_s) == ("total", 60)
     assert told == [60]
     timer.close()
+
+
+@virtual
+async def test_a_closed_timer_lets_go_of_who_it_would_have_told(loop: VirtualLoop) -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.timer = PhaseTimer("up", total_s=60, on_late=self.late)
+
+        def late(self) -> None: ...
+
+    holder = Holder()
+    gone = weakref.ref(holder)
+    gc.disable()
+    try:
+        holder.timer.close()
+        del holder
+        assert gone() is None
+    finally:
+        gc.enable()

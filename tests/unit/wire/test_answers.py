@@ -5,6 +5,8 @@ from typing import Any
 import orjson
 import pytest
 from faults.canonical import USAGE, VENDOR, Canonical
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genkan.wire.answers import AnswerStream, ErrorInAnswer, MalformedAnswer, WholeAnswer, text_bytes_of
 
@@ -25,6 +27,26 @@ def stream(*, choices: int = 1, show_usage: bool = False) -> AnswerStream:
     return AnswerStream(choices=choices, show_usage=show_usage)
 
 
+ODD: list[Any] = [None, 0, 1, True, False, 0.0, "", "a", [], ["a"], {}, {"a": 1}]
+DELTAS: list[Any] = [
+    *ODD,
+    *({name: text} for name in ("role", "content", "reasoning_content", "refusal") for text in (*ODD, "é")),
+    {"content": "a", "tool_calls": [{"function": {"arguments": "b"}}]},
+]
+CHOICES: list[Any] = [
+    *ODD,
+    *(piece(delta) for delta in DELTAS),
+    *({"delta": delta} for delta in DELTAS),
+    *(piece({"content": "a"}, index=index) for index in ODD),
+    *(piece({"content": "a"}, reason=reason) for reason in (*ODD, "stop", "content_filter")),
+    *({**piece({"content": "a"}), "error": error} for error in ODD),
+]
+CHUNKS: list[dict[str, Any]] = [
+    *({"choices": choices} for choices in ODD),
+    *({"choices": [choice]} for choice in CHOICES),
+    *({"choices": [choice, piece({"content": "a"})]} for choice in CHOICES),
+    *({"choices": [choice], "usage": usage} for choice in CHOICES for usage in (None, 1, USAGE)),
+]
 SAID = payload(piece({"content": "a"}))
 ROLE = payload(piece({"role": "assistant", "content": "", "refusal": None}))
 END = payload(piece(NO_DELTA, reason="stop"))
@@ -107,6 +129,37 @@ def test_a_choice_without_an_index_is_the_first() -> None:
     follower = stream()
     follower.take([payload({"delta": {"content": "a"}, "finish_reason": "stop"})])
     assert follower.complete
+
+
+def without_first_index(chunk: dict[str, Any]) -> dict[str, Any]:
+    """The same chunk: a choice without an index is the first. Such are not taken at once."""
+    choices = chunk["choices"]
+    if type(choices) is not list:
+        return chunk
+    return {**chunk, "choices": [_without_first_index(choice) for choice in choices]}
+
+
+def _without_first_index(choice: Any) -> Any:
+    if type(choice) is not dict or type(choice.get("index")) is not int or choice["index"] != 0:
+        return choice
+    return {name: value for name, value in choice.items() if name != "index"}
+
+
+def outcome(chunks: list[dict[str, Any]]) -> object:
+    """What becomes of a stream of them, and how many of them are passed on before it fails."""
+    follower, passed = stream(show_usage=True), 0
+    try:
+        for chunk in chunks:
+            passed += len(follower.take([orjson.dumps(chunk)]))
+    except (MalformedAnswer, ErrorInAnswer) as error:
+        return passed, type(error), str(error)
+    said = follower.started, follower.pieces, follower.text_bytes
+    return passed, said, follower.complete, follower.complete_when_done, follower.filtered, follower.usage
+
+
+@given(st.lists(st.sampled_from(CHUNKS), max_size=3))
+def test_what_is_taken_at_once_is_taken_the_same_when_all_is_looked_at(chunks: list[dict[str, Any]]) -> None:
+    assert outcome(chunks) == outcome([without_first_index(chunk) for chunk in chunks])
 
 
 # --- Streams: order and indexes ---

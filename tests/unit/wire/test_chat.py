@@ -99,6 +99,33 @@ def test_refuses_a_wrong_field_by_name(kind: Kind, body: dict[str, Any], field: 
     assert caught.value.param == field
 
 
+WRONG_IN_ORDER = {
+    "model": 1, "user": 1, "stream": 1, "stream_options": 1, "cache_salt": "", "genkan": 1, "max_tokens": 0,
+    "presence_penalty": 3, "frequency_penalty": 3, "logit_bias": 1, "temperature": 3, "top_p": 0, "top_k": -2,
+    "min_p": 2, "seed": "1", "stop": 1, "ignore_eos": 1, "n": 0,
+}  # fmt: skip
+
+
+@each_kind
+@pytest.mark.parametrize("first", range(len(WRONG_IN_ORDER)))
+def test_of_several_wrong_fields_the_same_is_told_wherever_they_stand(
+    kind: Kind, body: dict[str, Any], first: int
+) -> None:
+    wrong = list(WRONG_IN_ORDER.items())[first:]
+    for order in (wrong, wrong[::-1]):
+        with pytest.raises(InvalidRequest) as caught:
+            kind.from_object(
+                {**dict(order), **{name: given for name, given in body.items() if name not in dict(order)}}
+            )
+        assert caught.value.param == wrong[0][0]
+
+
+def test_of_both_names_of_max_tokens_the_newer_is_told_first() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        chat(max_tokens=0, max_completion_tokens=0)
+    assert caught.value.param == "max_completion_tokens"
+
+
 @each_kind
 @pytest.mark.parametrize(
     ("field", "value"),

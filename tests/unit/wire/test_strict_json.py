@@ -22,7 +22,7 @@ def test_keeps_values_and_the_order_of_keys() -> None:
     assert repr(parsed) == "{'b': [1, 1.0, True, None], 'a': {'日': '本'}}"
 
 
-@pytest.mark.parametrize("number", [-(2**63), 2**63, 2**64 - 1, 0, -1])
+@pytest.mark.parametrize("number", [-(2**63), 2**63, 2**64 - 1, 0, -1, 10**18, 10**18 - 1, 1 - 10**17])
 def test_keeps_integers_of_64_bits(number: int) -> None:
     assert parse_object(b'{"n":%d}' % number) == {"n": number}
 
@@ -114,6 +114,17 @@ def test_refuses_what_rfc_8259_does_not_allow(body: bytes) -> None:
 @pytest.mark.parametrize("body", [b"[]", b'"a"', b"1", b"null", b"true", b'[{"a":1}]'])
 def test_refuses_json_that_is_no_object(body: bytes) -> None:
     assert refusal(body).message == "The body must be a JSON object."
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}', b' {"a":1}', b'{"a":1}\n', b'\t\r\n {"a":1} \t\r\n'])
+def test_white_space_around_an_object_is_none_of_it(body: bytes) -> None:
+    assert parse_object(body) == {"a": 1}
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}}', b'{"a":1}{"b":2}', b'{"a":1} {}', b'{"a":1}x', b' {"a":1} ]'])
+def test_what_comes_after_an_object_is_refused_by_its_place(body: bytes) -> None:
+    place = len(body) - len(body.partition(b"1}")[2].lstrip())
+    assert refusal(body).message == f"The body is not valid JSON: Extra data at character {place}."
 
 
 def test_says_where_the_json_ends() -> None:

@@ -3,9 +3,35 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genkan.wire.usage import MAX_TOKENS, Usage
 
+COUNTS: st.SearchStrategy[Any] = st.one_of(
+    st.integers(0, 4), st.sampled_from([None, True, 2.0, 0.5, -1, "3", [], {}, 10**9, 10**9 + 1])
+)
+CACHES = st.dictionaries(
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "cache_creation_tokens", "audio_tokens"]), COUNTS
+)
+ODD_USAGES = st.dictionaries(
+    st.sampled_from(
+        [
+            "prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens",
+            "input_tokens", "output_tokens",
+        ]
+    ),
+    COUNTS,
+)  # fmt: skip
+LIKELY_USAGES = st.builds(
+    lambda prompt, completion, off, more: {
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion + off, **more
+    },
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.sampled_from([0, 0, 0, 1, -1, 10**9]),
+    st.dictionaries(st.sampled_from(["prompt_cache_hit_tokens", "cache_creation_input_tokens", "cost"]), COUNTS),
+)  # fmt: skip
 NO_COUNTS = ["5", "", 5.5, float("nan"), float("inf"), -1, -1.0, True, False, [], {}, 10**9 + 1, 1e10, 1 << 70]
 SHAPES: list[tuple[str, dict[str, Any], Usage]] = [
     (
@@ -180,3 +206,14 @@ def test_details_that_are_no_object_are_left_out(details: Any) -> None:
 
 def test_the_largest_count_still_is_one() -> None:
     assert Usage.read({"prompt_tokens": MAX_TOKENS, "completion_tokens": 0}) == Usage(MAX_TOKENS, 0)
+
+
+@given(st.one_of(LIKELY_USAGES, ODD_USAGES), st.one_of(st.none(), CACHES, st.sampled_from(["text", [], 5])))
+def test_what_is_read_at_once_is_read_the_same_when_all_names_are_looked_for(raw: dict[str, Any], details: Any) -> None:
+    if details is not None:
+        raw = {**raw, "prompt_tokens_details": details}
+    usage = Usage.read(raw)
+    assert usage == Usage.read({"cached_tokens": 0, **raw})  # says nothing, but is not one of the usual names
+    if usage is not None:
+        counts = (usage.prompt, usage.completion, usage.cached, usage.cache_write)
+        assert [type(count) for count in counts] == [int] * 4

@@ -2,36 +2,35 @@
 --
 -- KEYS  1 the mark that this request was settled; 2 hash of reservations, id -> draft; 3 zset of the same ids by when
 --       they run out (ms); from 4 on the lines
--- ARGV  four for each line: kind, unit, most, per; then hold_ms, id, amounts, draft
+-- ARGV  1 the lines, of each kind, unit, most, per, packed as a letter, a byte and two doubles; 2 hold_ms; 3 id;
+--       4 amounts, packed as four doubles; 5 draft. All that is packed is little-endian and without gaps.
 --       kind b(ucket): most = burst, per = µs until one token is back; w(indow): limit, µs; l(ease): limit, ms;
---       $ (budget): limit, ms that its key is kept. unit 1 to 4: which of the four ``amounts`` it takes, "1 200 300 0".
+--       $ (budget): limit, ms that its key is kept. unit 1 to 4: which of the four ``amounts`` it takes.
 --       draft '' reserves nothing; else it is kept until it is settled, or closed as lost after hold_ms.
 -- Reply {denied, then for each line: remaining, retry_us, reset_us}; denied: 0, or the first line that has not enough;
 --       retry -1: never, as far as is known now: so it is of every budget; of a lease: until one runs out, should none
 --       be given back before. Denied, the lines stand as they were; admitted, what was taken is taken.
 --
--- What a line keeps. bucket: "<µs> <tokens owed then>", which is GCRA's arrival time in a form that stays exact where a
--- token takes less than a microsecond, follows a changed limit, and is not stuck when the clock is set back. window: a
--- zset of "<cost>:<id>" by µs, whose member "=" has minus the sum as its score and so comes first. lease: a zset of ids
--- by when they run out (ms). budget: what was spent, an integer. All expire once they are as if never used.
+-- What a line keeps. bucket: µs, tokens owed then, and when its key expires (ms), packed as three doubles. That is
+-- GCRA's arrival time in a form that stays exact where a token takes less than a microsecond, follows a changed limit,
+-- and is not stuck when the clock is set back. The key is kept for twice as long as it must be, and a second, so that
+-- most writes leave the expiry as it is, which halves what they cost. window: a zset of "<cost>:<id>" by µs, whose
+-- member "=" has minus the sum as its score and so comes first. lease: a zset of ids by when they run out (ms).
+-- budget: what was spent, an integer. All expire once they are as if never used, or a little later.
 
 local call, match, format = redis.call, string.match, string.format
+local pack, unpack = struct.pack, struct.unpack
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = floor(now / 1000)
 local lines = #KEYS - 3
-local rest = 4 * lines
-local hold_ms, id, draft = ARGV[rest + 1], ARGV[rest + 2], ARGV[rest + 4]
-local a, b, c, d = match(ARGV[rest + 3], '^(%d+) (%d+) (%d+) (%d+)$')
-local amounts = { ['1'] = min(a, 1e15), ['2'] = min(b, 1e15), ['3'] = min(c, 1e15), ['4'] = min(d, 1e15) }
+local packed, hold_ms, id, draft = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
+local a, b, c, d = unpack('<dddd', ARGV[4])
+assert(min(a, b, c, d) >= 0, 'amounts are at least 0')
+local amounts = { min(a, 1e15), min(b, 1e15), min(c, 1e15), min(d, 1e15) }
 
 local function microseconds(us) return min(ceil(us), 1e15) end
-
-local function owed_now(state, per)
-  local at, owed = match(state, '^(%d+) (%S+)$')
-  return max(0, owed - max(0, now - at) / per)
-end
 
 -- What a window holds, once those that have left it are removed.
 local function used_now(key, per)
@@ -57,20 +56,24 @@ local function until_left(key, per, short)
   end
 end
 
-local held, retry, denied = {}, {}, 0
+local held, retry, expires, denied = {}, {}, {}, 0
 for i = 1, lines do
-  local key, kind = KEYS[i + 3], ARGV[4 * i - 3]
-  local cost, most, per = amounts[ARGV[4 * i - 2]], tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
-  local has
+  local key = KEYS[i + 3]
+  local kind, unit, most, per = unpack('<c1Bdd', packed, 18 * i - 17)
+  local cost, has = amounts[unit], 0
   if kind == 'b' then
     local state = call('GET', key)
-    has = state and owed_now(state, per) or 0
+    expires[i] = 0
+    if state then
+      local at, owed, expires_ms = unpack('<ddd', state)
+      has, expires[i] = max(0, owed - max(0, now - at) / per), expires_ms
+    end
   elseif kind == 'w' then
     has = used_now(key, per)
   elseif kind == 'l' then
     cost = 1
-    call('ZREMRANGEBYSCORE', key, '-inf', now_ms)
     has = call('ZCARD', key)
+    if has > 0 then has = has - call('ZREMRANGEBYSCORE', key, '-inf', now_ms) end
   else
     has = tonumber(call('GET', key) or 0)
   end
@@ -99,15 +102,22 @@ end
 
 local reply = { denied }
 for i = 1, lines do
-  local key, kind = KEYS[i + 3], ARGV[4 * i - 3]
-  local cost, most, per = amounts[ARGV[4 * i - 2]], tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
-  local has, reset = held[i], 0
+  local key = KEYS[i + 3]
+  local kind, unit, most, per = unpack('<c1Bdd', packed, 18 * i - 17)
+  local cost, has, reset = amounts[unit], held[i], 0
   if kind == 'b' then
-    if takes and cost > 0 then
-      has = has + cost
-      call('SET', key, format('%.0f %.17g', now, has), 'PX', ceil(microseconds(has * per) / 1000))
-    end
+    local is_taken = takes and cost > 0
+    if is_taken then has = has + cost end
     reset = microseconds(has * per)
+    if is_taken then
+      local idle_ms = now_ms + ceil(reset / 1000)
+      if idle_ms < expires[i] then
+        call('SET', key, pack('<ddd', now, has, expires[i]), 'KEEPTTL')
+      else
+        idle_ms = 2 * idle_ms - now_ms + 1000
+        call('SET', key, pack('<ddd', now, has, idle_ms), 'PXAT', idle_ms)
+      end
+    end
   elseif kind == 'w' then
     if takes and call('ZADD', key, 'NX', now, format('%.0f:', cost) .. id) == 1 then
       has = has + cost

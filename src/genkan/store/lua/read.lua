@@ -1,10 +1,10 @@
 -- The lines of a plan as they stand, for a request of nothing. Changes nothing.
 --
 -- KEYS  the lines
--- ARGV  four for each line as in admit.lua
+-- ARGV  the lines as in admit.lua
 -- Reply for each line: remaining, retry_us, reset_us, as in admit.lua; less than 0 remains of a budget that is overspent
 
-local call, match = redis.call, string.match
+local call, match, unpack = redis.call, string.match, struct.unpack
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -12,7 +12,7 @@ local now = time[1] * 1000000 + time[2]
 local function bucket(key, most, per)
   local owed, state = 0, call('GET', key)
   if state then
-    local at, then_owed = match(state, '^(%d+) (%S+)$')
+    local at, then_owed = unpack('<dd', state)
     owed = max(0, then_owed - max(0, now - at) / per)
   end
   return owed, min(ceil(max(0, owed - most) * per), 1e15), min(ceil(owed * per), 1e15)
@@ -46,7 +46,8 @@ end
 
 local reply = {}
 for i = 1, #KEYS do
-  local key, kind, most, per = KEYS[i], ARGV[4 * i - 3], tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
+  local key = KEYS[i]
+  local kind, _, most, per = unpack('<c1Bdd', ARGV[1], 18 * i - 17)
   local has, retry, reset
   if kind == 'b' then
     has, retry, reset = bucket(key, most, per)

@@ -2,8 +2,8 @@
 --
 -- KEYS  1 the mark that this request was settled; 2 hash of reservations; 3 zset of the same by when they run out;
 --       4 zset of those closed as lost; 5 the ledger; from 6 on the lines
--- ARGV  four for each line as in admit.lua; then the most rows to keep, ms to keep them, id, "1" if it was admitted
---       here or "0", what was reserved and what it was, "1 200 300 0 1 150 150 0", and the row or ''
+-- ARGV  1 the lines as in admit.lua; 2 the most rows to keep; 3 ms to keep them; 4 id; 5 "1" if it was admitted here or
+--       "0"; 6 what was reserved and what it was, four doubles each, little-endian; 7 the row or ''
 -- Reply 0 it was settled before, 1 settled, 2 settled after it had been closed as lost
 --
 -- Whether the admission took anything is known for certain where it left a reservation. A request with a row whose
@@ -16,53 +16,58 @@
 -- is refused, the mark goes, and all can be asked again.
 
 local call, match, format = redis.call, string.match, string.format
+local pack, unpack = struct.pack, struct.unpack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lines = #KEYS - 5
-local rest = 4 * lines
-local id, row = ARGV[rest + 3], ARGV[rest + 6]
-local r1, r2, r3, r4, a1, a2, a3, a4 =
-  match(ARGV[rest + 5], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
-local reserved = { ['1'] = min(r1, 1e15), ['2'] = min(r2, 1e15), ['3'] = min(r3, 1e15), ['4'] = min(r4, 1e15) }
-local actual = { ['1'] = min(a1, 1e15), ['2'] = min(a2, 1e15), ['3'] = min(a3, 1e15), ['4'] = min(a4, 1e15) }
+local packed, id, row = ARGV[1], ARGV[4], ARGV[7]
+local r1, r2, r3, r4, a1, a2, a3, a4 = unpack('<dddddddd', ARGV[6])
+assert(min(r1, r2, r3, r4, a1, a2, a3, a4) >= 0, 'amounts are at least 0')
+local reserved = { min(r1, 1e15), min(r2, 1e15), min(r3, 1e15), min(r4, 1e15) }
+local actual = { min(a1, 1e15), min(a2, 1e15), min(a3, 1e15), min(a4, 1e15) }
 
 local is_reserved = call('HEXISTS', KEYS[2], id) == 1
-local is_known = call('ZSCORE', KEYS[is_reserved and 3 or 4], id)
-local is_late = is_known and not is_reserved
-local taken = is_reserved or is_late or (row == '' and ARGV[rest + 4] == '1')
+local is_late = not is_reserved and call('ZSCORE', KEYS[4], id)
+if is_reserved then call('ZCARD', KEYS[3]) end
+local taken = is_reserved or is_late or (row == '' and ARGV[5] == '1')
 
--- Of each line what it has: of a bucket the tokens owed now, of a window when it was taken, of a lease when it runs
--- out, of a budget what was spent.
-local held = {}
-
-local function owed_now(state, per)
-  local at, owed = match(state, '^(%d+) (%S+)$')
-  return max(0, owed - max(0, now - at) / per)
-end
+-- Of each line what it has: of a bucket the tokens owed now, if that changes, and when its key expires (nil: there is
+-- none); of a window when it was taken, of a budget what was spent. Of a lease it is enough that it is one.
+local held, expires = {}, {}
 
 local function member(cost) return format('%.0f:', cost) .. id end
 
 for i = 1, lines do
-  local key, kind, unit = KEYS[i + 5], ARGV[4 * i - 3], ARGV[4 * i - 2]
+  local key = KEYS[i + 5]
+  local kind, unit, _, per = unpack('<c1Bdd', packed, 18 * i - 17)
   if kind == 'b' then
-    local state = call('GET', key)
-    held[i] = state and owed_now(state, tonumber(ARGV[4 * i])) or 0
+    local state = reserved[unit] ~= actual[unit] and call('GET', key)
+    held[i] = 0
+    if state then
+      local at, owed, expires_ms = unpack('<ddd', state)
+      held[i], expires[i] = max(0, owed - max(0, now - at) / per), expires_ms
+    end
   elseif kind == 'w' then
     held[i] = call('ZSCORE', key, member(reserved[unit]))
   elseif kind == 'l' then
-    held[i] = call('ZSCORE', key, id)
+    call('ZCARD', key)
   else
     held[i] = match(call('GET', key) or '0', '^-?%d+$') + 0
   end
 end
 
-local function put_right_bucket(key, owed, per)
-  if owed > 0 then
-    call('SET', key, format('%.0f %.17g', now, owed), 'PX', ceil(min(owed * per, 1e15) / 1000))
-  else
-    call('DEL', key)
+-- A refund never fills it beyond its burst; a key that is not there stands for a full one, and stays away.
+local function put_right_bucket(key, owed, per, expires_ms)
+  owed = max(0, owed)
+  local owed_ms = ceil(min(owed * per, 1e15) / 1000)
+  local idle_ms = floor(now / 1000) + owed_ms
+  if expires_ms and idle_ms < expires_ms then
+    call('SET', key, pack('<ddd', now, owed, expires_ms), 'KEEPTTL')
+  elseif expires_ms or owed > 0 then
+    idle_ms = idle_ms + owed_ms + 1000
+    call('SET', key, pack('<ddd', now, owed, idle_ms), 'PXAT', idle_ms)
   end
 end
 
@@ -79,31 +84,36 @@ local function put_right_budget(key, spent, change, per)
   if change ~= 0 and call('INCRBY', key, change) == change then call('PEXPIRE', key, per) end
 end
 
-if not call('SET', KEYS[1], '', 'NX', 'PX', 120000) then return 0 end
+if not call('SET', KEYS[1], '', 'NX', 'PX', '120000') then return 0 end
 if row ~= '' then
   if is_late then row = string.sub(row, 1, -2) .. ',"late":true}' end
-  local written = redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', ARGV[rest + 1], '*', 'r', row)
+  local written = redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', ARGV[2], '*', 'r', row)
   if type(written) == 'table' and written.err then
     call('DEL', KEYS[1])
     return written
   end
-  if now % 128 == 0 then call('XTRIM', KEYS[5], 'MINID', '~', floor(now / 1000) - ARGV[rest + 2]) end
+  if now % 128 == 0 then call('XTRIM', KEYS[5], 'MINID', '~', floor(now / 1000) - ARGV[3]) end
 end
 
-if is_reserved then call('HDEL', KEYS[2], id) end
-if is_known then call('ZREM', KEYS[is_reserved and 3 or 4], id) end
+if is_reserved then
+  call('HDEL', KEYS[2], id)
+  call('ZREM', KEYS[3], id)
+elseif is_late then
+  call('ZREM', KEYS[4], id)
+end
 for i = 1, lines do
-  local key, kind, unit = KEYS[i + 5], ARGV[4 * i - 3], ARGV[4 * i - 2]
-  local was, is, per = reserved[unit], actual[unit], tonumber(ARGV[4 * i])
+  local key = KEYS[i + 5]
+  local kind, unit, _, per = unpack('<c1Bdd', packed, 18 * i - 17)
+  local was, is = reserved[unit], actual[unit]
   if kind == '$' then
     put_right_budget(key, held[i], taken and is - was or is, per)
   elseif kind == 'l' then
-    if held[i] then call('ZREM', key, id) end
+    call('ZREM', key, id)
   elseif is ~= was then
     if kind == 'w' then
       if held[i] then put_right_window(key, held[i], was, is) end
     elseif taken then
-      put_right_bucket(key, held[i] + is - was, per)
+      put_right_bucket(key, held[i] + is - was, per, expires[i])
     end
   end
 end
