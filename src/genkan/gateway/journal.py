@@ -105,7 +105,9 @@ class Journal:
             segment, line = self._kept[0]
             try:
                 if segment in self._segments:
-                    self._put(segment, line)
+                    segment.write(line)
+                    if self.fsync_s == 0:
+                        segment.sync()
             except OSError:
                 return
             self._kept.popleft()
@@ -192,7 +194,9 @@ class Journal:
     def _write(self, segment: Segment, line: bytes) -> bool:
         if not self._kept:
             try:
-                self._put(segment, line)
+                segment.write(line)
+                if self.fsync_s == 0:
+                    segment.sync()
             except OSError as error:
                 _log.error("the journal in %s cannot be written, and is kept in memory: %s", self.folder, error)
             else:
@@ -201,11 +205,6 @@ class Journal:
             self._kept.append((segment, line))
             self._kept_bytes += len(line)
         return False
-
-    def _put(self, segment: Segment, line: bytes) -> None:
-        segment.write(line)
-        if self.fsync_s == 0:
-            segment.sync()
 
 
 def _removed(segment: Segment) -> None:

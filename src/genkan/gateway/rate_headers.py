@@ -25,10 +25,8 @@ def rate_headers(plan: Plan, states: Sequence[LineState]) -> list[Header]:
     for remaining, reset, shown in _shown(plan):
         place, limit = shown[0] if len(shown) == 1 else min(shown, key=lambda one: states[one[0]].remaining)
         state = states[place]
-        left = state.remaining
-        headers.append(limit)
-        headers.append((remaining, b"%d" % left if left > 0 else b"0"))
-        headers.append((reset, _told((state.reset_us + 500) // 1000)))
+        left = b"%d" % state.remaining if state.remaining > 0 else b"0"
+        headers += limit, (remaining, left), (reset, _told((state.reset_us + 500) // 1000))
     return headers
 
 

@@ -30,7 +30,8 @@ from genkan.wire.chat import GenerationRequest
 from genkan.wire.usage import Usage
 
 Header = tuple[bytes, bytes]
-_HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{').search  # in many streams every chunk has one that is null
+_HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{').search
+_NO_USAGE = b'"usage":null}'  # as nearly all chunks of many streams end
 _BYTES_PER_TOKEN = 4  # of the text of an answer that came without usage
 
 
@@ -142,7 +143,10 @@ class Ticket:
         if not self._request.include_usage:
             return payloads
         cost = _cost(self._attempts[attempt - 1].deployment, self._read(answer), None)
-        return [_with_cost(payload, cost) if _HAS_USAGE(payload) else payload for payload in payloads]
+        return [
+            payload if payload.endswith(_NO_USAGE) or not _HAS_USAGE(payload) else _with_cost(payload, cost)
+            for payload in payloads
+        ]
 
     # the end
 

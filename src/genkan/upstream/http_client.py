@@ -131,6 +131,11 @@ class Response:
         if connection is not None:
             connection.abort()
 
+    def take(self, pieces: list[bytes]) -> None:
+        """More of the body has come."""
+        self.pieces += pieces
+        self.unread_bytes += sum(map(len, pieces))
+
     def end(self, error: HttpError | None = None) -> None:
         """Nothing more will come, because it is whole or because of ``error``; what has come can still be read."""
         self._connection = None
@@ -161,6 +166,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._headers: RawHeaders = {}
+        self._pieces: list[bytes] = []  # of the body, of what is being parsed
         self._has_head = False  # that of the response, not of an interim one
         self._overhead_bytes = 0  # since the request, the end of the head or the last piece of the body
         self._header_bytes = 0  # of names and values, which may have come together with the body
@@ -222,6 +228,10 @@ class _Connection(asyncio.Protocol):
                 self.fail(BadResponse(f"it is not HTTP: {error}"))
                 return
             self._can_go_on = False  # the response is whole; nobody asked for what came after it
+        if self._pieces:
+            self._overhead_bytes = 0
+            response.take(self._pieces)
+            self._pieces = []
         if self._is_over:
             self._finish(response)
         elif self._header_bytes > MAX_HEAD_BYTES:
@@ -270,11 +280,8 @@ class _Connection(asyncio.Protocol):
         self._headers = {}  # for trailers, which nobody gets
 
     def on_body(self, body: bytes) -> None:
-        self._overhead_bytes = 0
-        response = self._response
-        if response is not None and not self._is_over:
-            response.pieces.append(body)
-            response.unread_bytes += len(body)
+        if not self._is_over:
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         self._is_over = self._is_over or self._has_head

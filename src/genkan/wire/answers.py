@@ -14,7 +14,8 @@ each chunk's JSON once, and nothing needs it twice.
   have lost the order, and the client its answer. Repeated ends are dropped.
 * The last usage counts, but one that is empty or says nothing that can be read does not make up for one that does.
 
-What is passed on is passed as it came, with fields nobody here knows. Cost: 1–2 µs a chunk, most of it parsing.
+What is passed on is passed as it came, with fields nobody here knows. Cost: 1 µs a chunk that differs from the one
+before only in its text, else 2, most of it parsing.
 Source: OpenAI's API reference, "Chat completion chunk" and "Completion".
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 import orjson
 
 from genkan.errors import GenkanError
+from genkan.wire.chunk_template import ChunkTemplate
 from genkan.wire.usage import MAX_TOKENS, Usage
 
 MAX_HELD_BYTES = 1 << 20
@@ -60,6 +62,7 @@ class AnswerStream:
         "_choices",
         "_finished",
         "_show_usage",
+        "_template",
         "failure",
         "filtered",
         "pieces",
@@ -78,6 +81,7 @@ class AnswerStream:
         self._at_least = at_least
         self._begun = {0}
         self._finished: set[int] = set()
+        self._template = ChunkTemplate()
         self.started = False
         self.pieces = 0  # that say something, as they came
         self.text_bytes = 0  # of what they say: text, reasoning, tool calls
@@ -101,27 +105,35 @@ class AnswerStream:
         When that comes right after more of an answer that has started, what more there is is returned, and ``failure``
         is the error. An answer that has not started fails as a whole: another upstream can still be asked.
         """
-        begun = self.started
+        begun, hides_usage = self.started, not self._show_usage
+        text_bytes = self._template.text_bytes
         passed: list[bytes] = []
         try:
             for data in payloads:
-                try:
-                    chunk = orjson.loads(data)
-                except orjson.JSONDecodeError as error:
-                    raise _no_json(error) from None
-                if self._goes_on(chunk) or self._wanted(chunk):
-                    if not self._show_usage and _USAGE_NULL in data:
-                        # Quotes inside a JSON string are escaped, so these bytes are a key wherever they stand.
-                        data = data.replace(_USAGE_NULL, b"")
-                    # A line break between JSON's tokens would become a line of the event stream.
-                    passed.append(data.replace(b"\n", b" ") if b"\n" in data else data)
+                if said_bytes := text_bytes(data):
+                    self.pieces += 1
+                    self.text_bytes += said_bytes
+                elif not self._is_wanted(data):
+                    continue
+                if hides_usage and _USAGE_NULL in data:
+                    # Quotes inside a JSON string are escaped, so these bytes are a key wherever they stand.
+                    data = data.replace(_USAGE_NULL, b"")
+                # A line break between JSON's tokens would become a line of the event stream.
+                passed.append(data.replace(b"\n", b" ") if b"\n" in data else data)
         except (MalformedAnswer, ErrorInAnswer) as error:
             if not (begun and passed):
                 raise
             self.failure = error
         return passed
 
-    def _goes_on(self, chunk: Any) -> bool:
+    def _is_wanted(self, data: bytes) -> bool:
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise _no_json(error) from None
+        return self._goes_on(chunk, data) or self._wanted(chunk)
+
+    def _goes_on(self, chunk: Any, data: bytes) -> bool:
         """Whether it is what nearly all chunks are: more of the only answer. `_wanted` would say the same, later."""
         try:
             (choice,) = chunk["choices"]
@@ -138,6 +150,8 @@ class AnswerStream:
             self.started = True
             self.pieces += 1
             self.text_bytes += len(text) if text.isascii() else len(text.encode())
+            if len(delta) == 1 or _says_only(text, delta):
+                self._template.learn(data, text)
         elif _says_something(choice):
             self.started = True
             self.pieces += 1
@@ -182,6 +196,7 @@ class AnswerStream:
             self.pieces += 1
             self.text_bytes += _text_bytes(choice.get("delta") or choice.get("text"))
         if reason:
+            self._template.forget()
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"
             self.started = True
@@ -256,6 +271,10 @@ def _object(data: bytes) -> dict[str, Any]:
 
 def _no_json(error: orjson.JSONDecodeError) -> MalformedAnswer:
     return MalformedAnswer(f"it is not JSON: {error.msg} at character {error.pos}")
+
+
+def _says_only(text: str, delta: dict[str, Any]) -> bool:
+    return all(value is text or not value or key == "role" for key, value in delta.items())
 
 
 def _says_something(choice: dict[str, Any]) -> bool:
