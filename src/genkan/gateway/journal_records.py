@@ -1,8 +1,8 @@
 """What the journal says of requests, a line a record. Pure.
 
-A line is the CRC-32 of its rest in eight hexadecimal digits, a space, a JSON object and, where there is one, a tab and
-a row of the ledger byte for byte (JSON has tabs only between its values, and ours has none); then a newline. A
-request's records are all in one file, in this order:
+A line is the CRC-32 of its rest, begun with its file's seed, in eight hexadecimal digits, a space, a JSON object and,
+where there is one, a tab and a row of the ledger byte for byte (JSON has tabs only between its values, and ours has
+none); then a newline. A request's records are all in one file, in this order:
 
 * ``begun``: its first attempt is about to be made. Holds all that settles the request if nothing more is heard of it,
   and its draft as the row;
@@ -11,7 +11,8 @@ request's records are all in one file, in this order:
   Should its ``begun`` be damaged the row stands, and its limits stay as they are;
 * ``done``: the store has it, and will not lose it again.
 
-A file's last line may be torn, as its writer died or the disk was full; it was never acted upon.
+A file's last line may be torn, as its writer died or the disk was full; it was never acted upon. After that there may
+be lines of an earlier life of the file, with another seed.
 """
 
 from collections.abc import Iterable
@@ -34,8 +35,11 @@ class Records:
     def __init__(self) -> None:
         self._plans: dict[int, tuple[Plan, orjson.Fragment]] = {}
 
-    def begun(self, admission: Admission, was_admitted: bool, attempt: int, deployment: str, unix_s: float) -> bytes:
+    def begun(
+        self, admission: Admission, was_admitted: bool, attempt: int, deployment: str, unix_s: float, *, seed: int = 0
+    ) -> bytes:
         return _line(
+            seed,
             {
                 "is": "begun",
                 "id": admission.request_id,
@@ -49,19 +53,19 @@ class Records:
             admission.draft,
         )
 
-    def attempt(self, request_id: str, attempt: int, deployment: str, unix_s: float) -> bytes:
-        return _line({"is": "attempt", "id": request_id, "t": unix_s, "n": attempt, "deployment": deployment})
+    def attempt(self, request_id: str, attempt: int, deployment: str, unix_s: float, *, seed: int = 0) -> bytes:
+        return _line(seed, {"is": "attempt", "id": request_id, "t": unix_s, "n": attempt, "deployment": deployment})
 
-    def settled(self, settlement: Settlement, unix_s: float, *, has_begun: bool) -> bytes:
+    def settled(self, settlement: Settlement, unix_s: float, *, has_begun: bool, seed: int = 0) -> bytes:
         record = {"is": "settled", "id": settlement.request_id, "t": unix_s, "actual": [*settlement.actual]}
         if not has_begun:
             record["plan"] = self._json_of(settlement.plan)
             record["reserved"] = [*settlement.reserved]
             record["admitted"] = settlement.was_admitted
-        return _line(record, settlement.row)
+        return _line(seed, record, settlement.row)
 
-    def done(self, request_ids: list[str]) -> bytes:
-        return _line({"is": "done", "ids": request_ids})
+    def done(self, request_ids: list[str], *, seed: int = 0) -> bytes:
+        return _line(seed, {"is": "done", "ids": request_ids})
 
     def _json_of(self, plan: Plan) -> orjson.Fragment:
         known = self._plans.get(id(plan))
@@ -87,25 +91,24 @@ class Contents:
     """What a file's lines come to."""
 
     unfinished: list[Unfinished]
-    damaged: int  # lines, or requests, that cannot be read, besides a torn last line
+    damaged: int  # lines, or requests, that cannot be read, but for lines after the last that can
 
 
-def contents_of(data: bytes) -> Contents:
-    """What is left to do of a file of lines. About 20 µs a line.
+def contents_of(data: bytes, seed: int = 0) -> Contents:
+    """What is left to do of the file of lines with that seed. About 20 µs a line.
 
     A request that was begun and not settled is settled as lost: with ``actual`` as it was reserved, as what the
     upstreams took is not known, and a row that is its draft with all its attempts, each ``lost``.
     """
-    damaged = 0
     requests: dict[str, _Request] = {}
-    lines = data.split(b"\n")
-    torn = lines.pop()  # empty as a rule
-    for line in [*filter(None, lines), torn]:
+    damaged = unknown = 0  # lines, before the last that is sound, and after it
+    for line in filter(None, data.split(b"\n")):
         try:
-            if (record := _parsed(line)) is None:
-                damaged += line is not torn
-            else:
-                _note(requests, record)
+            if (record := _parsed(line, seed)) is None:
+                unknown += 1
+                continue
+            damaged, unknown = damaged + unknown, 0
+            _note(requests, record)
         except _UNREADABLE:
             damaged += 1
     unfinished = []
@@ -144,21 +147,21 @@ class _Request:
 
 def readable(line: bytes) -> dict[str, Any]:
     """For people: what a line says that was made here, with its row as an object."""
-    record = _parsed(line.rstrip(b"\n"))
+    record = _parsed(line.rstrip(b"\n"), 0)
     assert record is not None
     row = record["row"]
     return {**record, "row": orjson.loads(row) if row else None}
 
 
-def _line(record: dict[str, Any], row: bytes = b"") -> bytes:
+def _line(seed: int, record: dict[str, Any], row: bytes = b"") -> bytes:
     body = b"%b\t%b" % (orjson.dumps(record), row) if row else orjson.dumps(record)
-    return b"%08x %b\n" % (crc32(body), body)
+    return b"%08x %b\n" % (crc32(body, seed), body)
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parsed(line: bytes, seed: int) -> dict[str, Any] | None:
     """The line's record with ``row``, its row or nothing; None if it is not as it was written."""
     crc, _, body = line.partition(b" ")
-    if crc != b"%08x" % crc32(body):
+    if crc != b"%08x" % crc32(body, seed):
         return None
     text, _, row = body.partition(b"\t")
     record = orjson.loads(text)

@@ -4,6 +4,10 @@ Who writes a segment, or replays one, holds its flock. The kernel frees that whe
 a segment whose lock is free has nobody who remembers what it says. A lock can be taken just before the file is removed
 by who held it before; then it is the lock of nothing, which `os.fstat` tells by the file having no name any more.
 
+A file whose records are all done is used again, as to write where something stands already costs the system half of
+what new pages do. It then gets another name, and a line belongs to a file by the ``seed`` that its name holds, so what
+was written under its old name is as good as gone.
+
 A child that is forked, and does not execute another program, shares the locks, and keeps them for as long as it lives.
 """
 
@@ -20,31 +24,27 @@ _NAME = re.compile(r"\d+-[0-9a-f]{12}\.journal")
 class Segment:
     """A segment that this process writes. Its file is made at the first write, under a name of its own."""
 
-    __slots__ = ("_fd", "_folder", "_is_torn", "has_left", "is_dirty", "path", "requests", "size_bytes")
+    __slots__ = ("_fd", "_folder", "has_left", "is_dirty", "path", "requests", "seed", "size_bytes")
 
     def __init__(self, folder: Path) -> None:
-        self.path: Path | None = None
+        self.path = _new_path(folder)
+        self.seed = seed_of(self.path)
         self.size_bytes = 0
         self.is_dirty = False  # written since the last `duplicate`
         self.has_left = False  # some of its requests are left to whoever replays it
         self.requests = 0  # how many of them this process still looks after
         self._folder = folder
         self._fd = -1
-        self._is_torn = False
 
     def write(self, line: bytes) -> None:
-        """Append a whole line, by one call of the system. Raises OSError if not all of it was written."""
+        """Add a whole line, by one call of the system. Raises OSError, and has added none, if not all of it fits."""
         if self._fd < 0:
             self._open()
-        if self._is_torn:
-            line = b"\n" + line
-        written = os.write(self._fd, line)
+        written = os.pwrite(self._fd, line, self.size_bytes)
+        if written < len(line):
+            raise OSError(errno.ENOSPC, "only a part of a record was written")
         self.size_bytes += written
         self.is_dirty = True
-        if written < len(line):
-            self._is_torn = True
-            raise OSError(errno.ENOSPC, "only a part of a record was written")
-        self._is_torn = False
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
@@ -57,15 +57,17 @@ class Segment:
         self.is_dirty = False
         return os.dup(self._fd)
 
-    def clear(self) -> None:
-        """Forget what was written."""
+    def renew(self) -> None:
+        """Forget what was written; the file stays, under another name. Raises OSError."""
+        path = _new_path(self._folder)
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)
-            self.size_bytes, self._is_torn = 0, False
+            self.path.rename(path)
+        self.path, self.seed = path, seed_of(path)
+        self.size_bytes, self.has_left = 0, False
 
     def remove(self) -> None:
         """Delete the file."""
-        if self.path is not None:
+        if self._fd >= 0:
             self.path.unlink(missing_ok=True)
         self.close()
 
@@ -78,8 +80,7 @@ class Segment:
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while self._fd < 0:
-            self.path = self._folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 is_mine = _locked(fd)
             except OSError:
@@ -128,6 +129,15 @@ class Orphan:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def seed_of(path: Path) -> int:
+    """What the checksums of a segment's lines begin with; of 32 bits."""
+    return int(path.stem[-8:], 16)
+
+
+def _new_path(folder: Path) -> Path:
+    return folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
 
 
 def segments_in(folder: Path) -> list[Path]:

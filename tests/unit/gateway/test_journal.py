@@ -16,7 +16,7 @@ from ledgers import admission, settlement
 
 from genkan.gateway.journal import Journal
 from genkan.gateway.journal_records import contents_of
-from genkan.gateway.segment import Orphan, segments_in
+from genkan.gateway.segment import Orphan, seed_of, segments_in
 
 
 @pytest.fixture
@@ -33,22 +33,22 @@ def journal(folder: Path) -> Iterator[Journal]:
 
 def unfinished(folder: Path) -> list[str]:
     """Ids that replaying all of the folder's files would settle, whoever holds them."""
-    found = (contents_of(path.read_bytes()).unfinished for path in segments_in(folder))
+    found = (contents_of(path.read_bytes(), seed_of(path)).unfinished for path in segments_in(folder))
     return sorted(each.settlement.request_id for some in found for each in some)
 
 
 class FullDisk:
-    """A disk that takes ``room`` more bytes, as seen by `os.write`."""
+    """A disk that takes ``room`` more bytes, as seen by `os.pwrite`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.room = 10**9
-        self._write = os.write
-        monkeypatch.setattr(os, "write", self)
+        self._write = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self)
 
-    def __call__(self, fd: int, data: bytes) -> int:
+    def __call__(self, fd: int, data: bytes, offset: int) -> int:
         if self.room == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._write(fd, data[: self.room])
+        written = self._write(fd, data[: self.room], offset)
         self.room -= written
         return written
 
@@ -56,7 +56,7 @@ class FullDisk:
 def test_a_record_is_in_the_file_when_the_call_returns(journal: Journal, folder: Path) -> None:
     assert journal.begun(admission("r1"), True, 1, "m@u", 1.0)
     (path,) = segments_in(folder)
-    (found,) = contents_of(path.read_bytes()).unfinished
+    (found,) = contents_of(path.read_bytes(), seed_of(path)).unfinished
     assert (found.settlement.request_id, found.is_lost) == ("r1", True)
     assert (folder.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
 
@@ -69,7 +69,8 @@ def test_the_newest_segment_is_emptied_when_all_is_done_and_deleted_at_the_end(j
     assert unfinished(folder) == ["b"]
     journal.done(["b", "unknown"])
     (path,) = segments_in(folder)
-    assert path.stat().st_size == 0
+    assert unfinished(folder) == []
+    assert path.stat().st_size > 0  # it is used again
     journal.settled(settlement("c"), 3.0)
     assert unfinished(folder) == ["c"]
     journal.done(["c"])
@@ -85,11 +86,39 @@ def test_a_request_stays_in_the_segment_it_began_in_which_is_deleted_once_done(f
     journal.settled(settlement("a"), 2.0)
     assert len(segments_in(folder)) == 2
     for path in segments_in(folder):
-        assert len(contents_of(path.read_bytes()).unfinished) == 1
+        assert len(contents_of(path.read_bytes(), seed_of(path)).unfinished) == 1
+    journal.done(["a"])
+    assert unfinished(folder) == ["b"]
+    journal.close()
+    assert (len(segments_in(folder)), unfinished(folder)) == (1, ["b"])
+
+
+def test_segments_that_are_done_are_used_again_and_nothing_of_their_earlier_lives_shows(folder: Path) -> None:
+    journal = Journal(folder, segment_bytes=5_000)
+    files, names = set[int](), set[str]()
+    for n in range(300):
+        journal.begun(admission(f"r{n}"), True, 1, "m@u", 1.0)
+        if n % 10 == 9:  # the last ten, of which some are not settled when they are done
+            assert unfinished(folder) == sorted(f"r{each}" for each in range(n - 9, n + 1))
+            journal.done(f"r{each}" for each in range(n - 9, n + 1))
+        files |= {path.stat().st_ino for path in segments_in(folder)}
+        names |= {path.name for path in segments_in(folder)}
+    assert len(files) < 8 < len(names)
+    journal.close()
+    assert segments_in(folder) == []
+
+
+def test_a_segment_that_cannot_be_used_again_is_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    journal = Journal(folder, segment_bytes=1)
+    for each in "ab":
+        journal.begun(admission(each), True, 1, "m@u", 1.0)
     journal.done(["a"])
     assert (len(segments_in(folder)), unfinished(folder)) == (1, ["b"])
     journal.close()
-    assert unfinished(folder) == ["b"]
 
 
 def test_nobody_replays_a_segment_that_has_a_writer_nor_one_that_is_being_replayed(folder: Path) -> None:
@@ -239,7 +268,7 @@ def test_a_segment_is_not_let_go_before_what_is_left_of_it_was_written(
     assert Orphan.take(path) is None
     disk.room = 10**9
     journal.retry()
-    (found,) = contents_of(path.read_bytes()).unfinished
+    (found,) = contents_of(path.read_bytes(), seed_of(path)).unfinished
     assert not found.is_lost
     orphan = Orphan.take(path)
     assert orphan is not None
@@ -336,7 +365,7 @@ def test_whatever_a_killed_writer_had_done_can_be_read(folder: Path, lines_befor
     for path in segments_in(folder):
         orphan = Orphan.take(path)
         assert orphan is not None
-        for each in contents_of(orphan.read()).unfinished:
+        for each in contents_of(orphan.read(), seed_of(path)).unfinished:
             found[int(each.settlement.request_id[1:])] = each.is_lost
         orphan.remove()
     last = max(begun) + 1  # it may have done one more thing, and died before it said so

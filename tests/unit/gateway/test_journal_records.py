@@ -56,6 +56,14 @@ def test_what_was_not_admitted_is_lost_as_such_and_without_a_draft_has_no_row(re
     assert (found.settlement.was_admitted, found.settlement.row) == (False, b"")
 
 
+def test_lines_of_another_file_are_none_of_this_one(records: Records) -> None:
+    own, other = (records.begun(admission(name), True, 1, "m@u", 1.0, seed=n) for n, name in enumerate(("a", "b"), 7))
+    data = own + other
+    assert [each.settlement.request_id for each in contents_of(data, 7).unfinished] == ["a"]
+    assert [each.settlement.request_id for each in contents_of(data, 8).unfinished] == ["b"]
+    assert contents_of(data, 9) == Contents([], 0)
+
+
 def test_what_is_done_is_not_left(records: Records) -> None:
     data = b"".join(records.settled(settlement(each), 1.0, has_begun=False) for each in "abc") + records.done(
         ["a", "c"]
@@ -83,7 +91,7 @@ def test_a_line_with_any_byte_damaged_costs_that_line_alone_and_is_counted(recor
         contents = contents_of(lines[0] + bytes(damaged) + lines[2])
         found = [each.settlement.request_id for each in contents.unfinished]
         if place == len(damaged) - 1:  # two lines have become one
-            assert (found, contents.damaged) == (["a"], 1)
+            assert (found, contents.damaged) == (["a"], 0)  # as a torn end would be
         else:
             assert (found, contents.damaged) == (["a", "c"], 1), place
 

@@ -15,7 +15,8 @@ from genkan.clock import SystemClock
 from genkan.errors import StoreRefused
 from genkan.gateway import ledger_replay, outbox
 from genkan.gateway.journal import Journal
-from genkan.gateway.segment import segments_in
+from genkan.gateway.journal_records import Records
+from genkan.gateway.segment import seed_of, segments_in
 
 pytestmark = pytest.mark.anyio
 
@@ -344,10 +345,10 @@ async def test_a_full_disk_stops_nothing(
 ) -> None:
     worker = Worker(accounts, tmp_path)
 
-    def full(fd: int, data: bytes) -> int:
+    def full(fd: int, data: bytes, offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     async with working(worker) as ledger:
         ledger.opened(admission("a"))
         ledger.attempt_begun("a", 1, "m@u")
@@ -387,7 +388,8 @@ class Failing(FlakyAccounts):
 
 
 async def test_a_bug_in_one_duty_ends_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "1-0123456789ab.journal").write_bytes(b"00000000 {}\n")
+    path = tmp_path / "1-0123456789ab.journal"
+    path.write_bytes(b"00000000 {}\n" + Records().done(["x"], seed=seed_of(path)))
     accounts = Failing(SystemClock())
     async with working(Worker(accounts, tmp_path)) as ledger:
         await eventually(lambda: segments_in(tmp_path) == [])
