@@ -23,7 +23,7 @@ from genkan.bench.worker_profile import print_profile, profile_path, profiling
 
 DEFAULT_ROUNDS = 3
 PROFILED_FUNCTIONS = 45
-_COMPARED: tuple[ArmName, ...] = ("raw_asgi", "genkan_unlimited")
+_COMPARED: tuple[ArmName, ...] = ("raw_asgi", "genkan_unlimited", "genkan_bare")
 BUSY = 0.9  # of a core: a server that got or needed less than that was not what limited its arm
 
 
@@ -174,8 +174,8 @@ def profile(times: Times, out: Path) -> None:
 @click.option("--profile", "profiled", is_flag=True, help="Show where genkan's worker spends its time instead.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="bench/out", show_default=True)
 def main(quick: bool, rounds: int | None, names: tuple[ArmName, ...], profiled: bool, out: Path) -> None:
-    """The fake upstream alone, behind a raw ASGI proxy, behind genkan with and without limits and ledger, and an empty
-    BentoML route."""
+    """The fake upstream alone, behind a raw ASGI proxy, and behind genkan: with all it has, without limits, and
+    without limits and ledger; and an empty BentoML route."""
     times = QUICK if quick else Times()
     try:
         if profiled:

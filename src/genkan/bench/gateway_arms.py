@@ -18,7 +18,7 @@ from genkan.bench.proxy import UPSTREAM_VARIABLE
 from genkan.bench.server_process import Command, ServerProcess, running
 from genkan.bench.worker_profile import SITECUSTOMIZE
 
-ArmName = Literal["direct", "raw_asgi", "bento_empty", "genkan_unlimited", "genkan"]
+ArmName = Literal["direct", "raw_asgi", "bento_empty", "genkan_bare", "genkan_unlimited", "genkan"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
 
@@ -57,8 +57,9 @@ def serving(names: Sequence[ArmName], cores: Cores, *, profiled: bool = False) -
         commands = {
             "raw_asgi": _raw_asgi(url),
             "bento_empty": _BENTO_EMPTY,
-            "genkan_unlimited": _genkan(url, profiled=False, limited=False),
-            "genkan": _genkan(url, profiled=profiled, limited=True),
+            "genkan_bare": _genkan("genkan_bare", url, _BARE),
+            "genkan_unlimited": _genkan("genkan_unlimited", url, _LEDGER),
+            "genkan": _genkan("genkan", url, _LEDGER | _LIMITS, profiled=profiled),
         }
         arms: list[Arm] = []
         for name in names:
@@ -85,14 +86,14 @@ _FAKE_UPSTREAM = Command("the fake upstream", [sys.executable, "-m", "genkan.ben
 _BENTO_EMPTY = Command("bento_empty", [_BENTOML, "serve", "genkan.bench.empty_service:Empty", *_ON_PORT])
 
 
-_LIMITED: dict[str, Any] = {
+_LIMITS: dict[str, Any] = {
     "limits": {
         "tenant": {"requests": {"limit": 10**9}, "tokens": {"limit": 10**12}, "concurrent": 10_000},
         "models": {traffic.MODEL: {"tokens": {"limit": 10**12}}},
     },
-    "prices": {"models": [{"model": traffic.MODEL, "input": 2, "output": 8}]},
 }
-_UNLIMITED: dict[str, Any] = {"redis": {"url": "memory"}, "ledger": {"enabled": False}}
+_LEDGER: dict[str, Any] = {"prices": {"models": [{"model": traffic.MODEL, "input": 2, "output": 8}]}}
+_BARE: dict[str, Any] = {"redis": {"url": "memory"}, "ledger": {"enabled": False}}
 
 
 def _raw_asgi(upstream: str) -> Command:
@@ -100,10 +101,10 @@ def _raw_asgi(upstream: str) -> Command:
     return Command("raw_asgi", line, {UPSTREAM_VARIABLE: upstream + traffic.PATH})
 
 
-def _genkan(upstream: str, *, profiled: bool, limited: bool) -> Command:
-    """This repository's service with that upstream alone; everything else is as genkan's defaults have it.
+def _genkan(name: str, upstream: str, settings: dict[str, Any], *, profiled: bool = False) -> Command:
+    """This repository's service with that upstream alone and ``settings``; all else is as genkan's defaults have it.
 
-    ``limited``: with limits that are never reached, prices, and the ledger, on an embedded Redis; else with none of it.
+    By default the ledger is kept, in an embedded Redis. ``_LIMITS`` are never reached.
     """
     key = "BENCH_UPSTREAM_KEY"
     config: dict[str, Any] = {
@@ -111,10 +112,10 @@ def _genkan(upstream: str, *, profiled: bool, limited: bool) -> Command:
         "models": [{"name": traffic.MODEL, "upstream": "fake"}],
         "routes": [{"alias": "default", "chain": [traffic.MODEL]}],
     }
-    config |= _LIMITED if limited else _UNLIMITED
+    config |= settings
     environ = {"GENKAN_CONFIG": "{folder}/genkan.yaml", key: f"sk-bench-{secrets.token_hex(16)}"}
     files = {"genkan.yaml": json.dumps(config)}
     if profiled:
         environ["PYTHONPATH"] = "{folder}"
         files["sitecustomize.py"] = SITECUSTOMIZE
-    return Command("genkan" if limited else "genkan_unlimited", [_BENTOML, "serve", ".", *_ON_PORT], environ, files)
+    return Command(name, [_BENTOML, "serve", ".", *_ON_PORT], environ, files)

@@ -27,6 +27,7 @@ from genkan.wire.extras import OWN_KEYS
 _STEP = 0.1
 _ANSWER_STEP = 0.05
 _FIRST_ANSWER_TOKENS = 256.0
+_EAGER_LESSONS, _THEN_EVERY = 1000, 7  # a prime, so that clients that take turns all teach
 _PER_IMAGE = 1500  # what vision models take for a middling one
 _MOST_PER_IMAGE = 49_152  # gpt-4o-mini takes 48,169 for the largest, vLLM's Qwen-VL 16,384
 _PER_FILE = 4_000  # some pages, or two minutes of speech
@@ -111,11 +112,12 @@ def most_prompt_tokens(size: Size) -> int:
 class Estimator:
     """What one route's requests take, as far as its upstreams have told. Starts from what is usual."""
 
-    __slots__ = ("_around", "_deviation", "_mean", "_per_ascii", "_per_other")
+    __slots__ = ("_around", "_deviation", "_lessons", "_mean", "_per_ascii", "_per_other")
 
     def __init__(self) -> None:
         self._per_ascii, self._per_other, self._around = 0.25, 0.4, 4.0
         self._mean, self._deviation = _FIRST_ANSWER_TOKENS, _FIRST_ANSWER_TOKENS / 2
+        self._lessons = 0
 
     def prompt_tokens(self, size: Size) -> int:
         """A fair guess at the prompt's tokens, at least 1."""
@@ -128,7 +130,10 @@ class Estimator:
         return choices * max(1, usual if max_tokens is None else min(usual, max_tokens))
 
     def learn(self, size: Size, prompt_tokens: int, completion_tokens: int, choices: int) -> None:
-        """An upstream has counted."""
+        """An upstream has counted. Of a route that has many requests only some teach anything new."""
+        self._lessons += 1
+        if self._lessons > _EAGER_LESSONS and self._lessons % _THEN_EVERY:
+            return
         if not (size.images or size.files or size.unknown > _FEW_BYTES):
             self._learn_prompt(size, prompt_tokens - size.tokens)
         error = completion_tokens / choices - self._mean
