@@ -28,6 +28,8 @@ from e2e.live_server import LiveServer, wait_until
 from faults.process import RunningUpstream, running_upstream
 
 from genkan.gateway.estimate import most_prompt_tokens, size_of
+from genkan.gateway.journal_records import contents_of
+from genkan.gateway.segment import seed_of, segments_in
 from genkan.wire.chat import ChatRequest
 
 WORKERS: Final = 2
@@ -131,15 +133,16 @@ class Victim:
                 rows += map(json.loads, reply.text.splitlines())
                 cursor = reply.headers["x-genkan-cursor"]
 
-    def journal_bytes(self) -> int:
-        return sum(path.stat().st_size for path in (self.server.folder / "data" / "journal-embedded").glob("*.journal"))
+    def in_journals(self) -> int:
+        paths = segments_in(self.server.folder / "data" / "journal-embedded")
+        return sum(len(contents_of(path.read_bytes(), seed_of(path)).unfinished) for path in paths)
 
     def left_behind(self) -> dict[str, int]:
         """What stands in Redis for requests under way, and in journals for requests that are not done."""
         with self.redis() as client:
             held = sum(client.zcard(key) for key in client.scan_iter("genkan:lease:*"))
             reserved = client.hlen("genkan:reserved") + client.zcard("genkan:leases")
-        return {"leases": held, "reservations": reserved, "journal bytes": self.journal_bytes()}
+        return {"leases": held, "reservations": reserved, "requests in journals": self.in_journals()}
 
     def spent_nano_usd(self) -> int:
         with self.redis() as client:

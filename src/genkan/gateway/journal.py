@@ -16,17 +16,17 @@ import asyncio
 import logging
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import orjson
 
-from genkan.gateway.journal_records import Records, readable
+from genkan.gateway.journal_records import Records, contents_of, readable
 from genkan.gateway.segment import Segment, segments_in
 from genkan.store.accounts import Admission, Settlement
 
-_SEGMENT_BYTES = 8 * 2**20
-_MOST_SPARE = 2
+_SEGMENT_BYTES = 2**20
+_MOST_SPARE = 16
 _KEPT_BYTES = 16 * 2**20
 _ASIDE = "refused.jsonl"
 
@@ -37,7 +37,7 @@ class Journal:
     """The segments of one worker, in ``folder``, which is made with mode 0700. For one thread.
 
     The methods that write cost one pwrite(2), about 3 µs, and raise nothing: they return whether it was written, or
-    only kept in memory. A new segment, every 8 MB, costs some 50 µs, and up to two lie ready.
+    only kept in memory. A new segment, every megabyte, costs some 50 µs; up to 16 lie ready.
     """
 
     def __init__(
@@ -90,6 +90,15 @@ class Journal:
             if segment.requests or segment.has_left:
                 self._write(segment, self._records.done(ids, seed=segment.seed))
             self._let_go_if_over(segment)
+
+    async def recall(self, request_ids: Collection[str]) -> list[Settlement]:
+        """Settlements that were written, of those of these requests that are not done. Raises OSError.
+
+        Reads every segment that one of them is in, in a thread: 20 ms a thousand requests.
+        """
+        wanted = {request_id for request_id in request_ids if request_id in self._segment_of}
+        places = {(segment.path, segment.seed) for segment in {self._segment_of[each] for each in wanted}}
+        return await asyncio.to_thread(_settlements, places, wanted)
 
     def leave(self, request_id: str) -> None:
         """This worker will not settle that request: its segment is to be replayed once nothing else needs it."""
@@ -237,6 +246,15 @@ def _remove(segment: Segment) -> None:
     except OSError as error:  # it will be replayed, and found to be settled
         _log.warning("the journal's %s cannot be deleted: %s", segment.path, error)
         segment.close()
+
+
+def _settlements(places: Collection[tuple[Path, int]], wanted: Collection[str]) -> list[Settlement]:
+    return [
+        each.settlement
+        for path, seed in places
+        for each in contents_of(path.read_bytes(), seed).unfinished
+        if each.settlement.request_id in wanted and not each.is_lost
+    ]
 
 
 def _sync(fds: list[int]) -> None:

@@ -55,7 +55,12 @@ class Ledger:
         self._tend_every_s = tend_every_s
         self._open: dict[str, _Opened] = {}  # oldest first
         self._outbox = Outbox(
-            accounts, clock=clock, observer=self._observer, on_done=journal.done, on_refused=self._set_aside
+            accounts,
+            clock=clock,
+            observer=self._observer,
+            recall=journal.recall,
+            on_done=journal.done,
+            on_refused=self._set_aside,
         )
         self._replayer = Replayer(journal, accounts, clock=clock, observer=self._observer)
         self._tasks: list[asyncio.Task[None]] = []
@@ -116,9 +121,10 @@ class Ledger:
     def settle(self, settlement: Settlement) -> None:
         """The request has ended so. Written to the journal when this returns, then sent until Redis has it."""
         self._open.pop(settlement.request_id, None)
-        if not self._journal.settled(settlement, self._clock.unix()):
+        is_written = self._journal.settled(settlement, self._clock.unix())
+        if not is_written:
             self._observer.journal_failed()
-        if not self._outbox.put(settlement):
+        if not self._outbox.put(settlement, is_written=is_written):
             self._journal.leave(settlement.request_id)
             self._observer.left()
 

@@ -2,8 +2,9 @@
 
 Theory. To settle is idempotent, so whatever is not known to have been done is asked again, for as long as it takes.
 Redis itself may forget its last second when it is killed (it forces its own log to disk once a second). So what it
-took is remembered here until a later call, begun ``SURE_AFTER_S`` after that, was answered by the same Redis; when
-another answers, or the same after a restart, `Outbox.lost_ground` sends it again.
+took is remembered here, by its id, until a later call, begun ``SURE_AFTER_S`` after that, was answered by the same
+Redis; when another answers, or the same after a restart, `Outbox.lost_ground` has it read from the journal and sends it
+again.
 
 It knows what it settled for 120 s. What may have been settled longer ago, as Redis was away since, is looked up first.
 
@@ -14,7 +15,7 @@ one by one, and what is refused ``REFUSALS`` times is set aside.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from genkan.clock import Clock
 from genkan.errors import StoreError, StoreTimeout
@@ -42,21 +43,28 @@ class Outbox:
         *,
         clock: Clock,
         observer: LedgerObserver,
+        recall: Callable[[Collection[str]], Awaitable[list[Settlement]]],
         on_done: Callable[[list[str]], None],
         on_refused: Callable[[Settlement, str], None],
         at_most: int = _AT_MOST,
         at_most_bytes: int = _AT_MOST_BYTES,
     ) -> None:
-        """``on_done`` gets ids that Redis will not forget, ``on_refused`` what is set aside, and why."""
+        """``recall`` finds what was put, and written to the journal, by ids; it may raise OSError.
+
+        ``on_done`` gets ids that Redis will not forget, ``on_refused`` what is set aside, and why.
+        """
         self._accounts = accounts
         self._clock = clock
         self._observer = observer
+        self._recall = recall
         self._on_done = on_done
         self._on_refused = on_refused
         self._at_most, self._at_most_bytes = at_most, at_most_bytes
         self._waiting: deque[Settlement] = deque()
         self._waiting_bytes = 0  # of those and of the batch that is being sent
-        self._taken: deque[tuple[float, list[Settlement]]] = deque()  # by Redis, with when it said so
+        self._taken: deque[tuple[float, list[str]]] = deque()  # ids of what Redis took, with when it said so
+        self._unwritten: dict[str, Settlement] = {}  # of what Redis took or is to take: what the journal has not
+        self._forgotten: dict[str, float] = {}  # what Redis may have forgotten, with when it took it, in Unix time
         self._sent: dict[str, float] = {}  # of what waits: when it was sent before, in Unix time
         self._known: set[str] = set()  # of what waits: Redis has it
         self._refusals: Counter[str] = Counter()
@@ -69,8 +77,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, settlement: Settlement) -> bool:
-        """Have it settled as soon as can be: the sending begins in the next turn of the event loop. False: no place."""
+    def put(self, settlement: Settlement, *, is_written: bool = True) -> bool:
+        """Have it settled as soon as can be: the sending begins in the next turn of the event loop. False: no place.
+
+        ``is_written``: whether the journal has it.
+        """
         waiting = self._waiting
         if len(waiting) >= self._at_most or self._waiting_bytes >= self._at_most_bytes:
             return False
@@ -79,6 +90,8 @@ class Outbox:
             self._wanted.set()
         waiting.append(settlement)
         self._waiting_bytes += _size(settlement)
+        if not is_written:
+            self._unwritten[settlement.request_id] = settlement
         return True
 
     def lost_ground(self) -> None:
@@ -86,11 +99,8 @@ class Outbox:
         if not self._taken:
             return
         unix_s, now_s = self._clock.unix(), self._clock.monotonic()
-        for taken_s, batch in reversed(self._taken):
-            self._waiting.extendleft(reversed(batch))
-            for settlement in batch:
-                self._waiting_bytes += _size(settlement)
-                self._sent[settlement.request_id] = unix_s - (now_s - taken_s)
+        for taken_s, ids in self._taken:
+            self._forgotten.update(dict.fromkeys(ids, unix_s - (now_s - taken_s)))
         self._taken.clear()
         self._empty.clear()
         self._wanted.set()
@@ -102,14 +112,20 @@ class Outbox:
         self._done_s = asked_s
         sure: list[str] = []
         while self._taken and self._taken[0][0] + SURE_AFTER_S <= asked_s:
-            sure += [settlement.request_id for settlement in self._taken.popleft()[1]]
+            sure += self._taken.popleft()[1]
         if sure:
-            self._on_done(sure)
+            self._done(sure)
 
     def close(self) -> None:
         """No more will be sent: what Redis took counts as done."""
-        self._on_done([settlement.request_id for _, batch in self._taken for settlement in batch])
+        self._done([request_id for _, ids in self._taken for request_id in ids])
         self._taken.clear()
+
+    def _done(self, ids: list[str]) -> None:
+        if self._unwritten:
+            for request_id in ids:
+                self._unwritten.pop(request_id, None)
+        self._on_done(ids)
 
     async def drained(self) -> None:
         """Wait until Redis took all that was put."""
@@ -121,6 +137,8 @@ class Outbox:
         while True:
             await self._wanted.wait()
             try:
+                if self._forgotten:
+                    await self._bring_back()
                 is_well = await self._send(self._next_batch())
             except StoreError as error:
                 is_well = False
@@ -130,7 +148,7 @@ class Outbox:
                 _log.exception("settlements could not be sent")
                 is_well = False
             self._observer.queued(len(self._waiting))
-            if not self._waiting:
+            if not (self._waiting or self._forgotten):
                 self._wanted.clear()
                 self._empty.set()
             if is_well:
@@ -138,6 +156,19 @@ class Outbox:
             else:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _bring_back(self) -> None:
+        """Have what Redis may have forgotten wait again, before all else."""
+        forgotten, self._forgotten = self._forgotten, {}
+        found = {each: self._unwritten[each] for each in forgotten.keys() & self._unwritten.keys()}
+        try:
+            found |= {each.request_id: each for each in await self._recall(forgotten.keys() - found.keys())}
+        except OSError as error:  # whoever finds these files when this process has ended replays them
+            _log.error("settlements that Redis may have forgotten cannot be read from the journal: %s", error)
+        again = [found[request_id] for request_id in forgotten if request_id in found]
+        self._waiting.extendleft(reversed(again))
+        self._waiting_bytes += sum(map(_size, again))
+        self._sent |= {each.request_id: forgotten[each.request_id] for each in again}
 
     def _next_batch(self) -> list[Settlement]:
         return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
@@ -157,7 +188,7 @@ class Outbox:
             raise
         self._batch = min(2 * self._batch, _BATCH)
         outcomes: Counter[Outcome] = Counter()
-        taken: list[Settlement] = []
+        taken: list[str] = []
         again: list[Settlement] = []
         for settlement in batch:
             answer = "duplicate" if settlement.request_id in self._known else next(answers)
@@ -165,11 +196,12 @@ class Outbox:
                 again.extend(self._refused(settlement, answer))
                 continue
             outcomes[answer] += 1
-            taken.append(settlement)
+            taken.append(settlement.request_id)
             self._waiting_bytes -= _size(settlement)
             if self._sent or self._known or self._refusals:
                 self._forget(settlement.request_id)
-        self._taken.append((self._clock.monotonic(), taken))
+        if taken:
+            self._taken.append((self._clock.monotonic(), taken))
         for outcome, n in outcomes.items():
             self._observer.settled(outcome, n)
         self._waiting.extend(again)
@@ -194,6 +226,7 @@ class Outbox:
         if self._refusals[settlement.request_id] < REFUSALS:
             return [settlement]
         self._forget(settlement.request_id)
+        self._unwritten.pop(settlement.request_id, None)
         self._waiting_bytes -= _size(settlement)
         self._observer.refused()
         self._on_refused(settlement, reason(why))

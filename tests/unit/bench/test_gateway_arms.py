@@ -5,6 +5,7 @@ import json
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,12 +42,21 @@ def test_no_two_requests_are_alike() -> None:
     assert len({call.request for call in calls}) == 100
 
 
-@pytest.mark.parametrize("limited", [True, False], ids=["limited", "unlimited"])
-def test_genkan_gets_the_upstream_and_its_limits_and_nothing_else_of_its_own(limited: bool) -> None:
-    command = gateway_arms._genkan("http://127.0.0.1:1", profiled=False, limited=limited)
+@pytest.mark.parametrize(
+    ("settings_of_its_own", "names"),
+    [
+        (gateway_arms._LEDGER | gateway_arms._LIMITS, {"limits", "prices"}),
+        (gateway_arms._LEDGER, {"prices"}),
+        (gateway_arms._BARE, {"redis", "ledger"}),
+    ],
+    ids=["limited", "unlimited", "bare"],
+)
+def test_genkan_gets_the_upstream_and_its_settings_and_nothing_else_of_its_own(
+    settings_of_its_own: dict[str, Any], names: set[str]
+) -> None:
+    command = gateway_arms._genkan("genkan", "http://127.0.0.1:1", settings_of_its_own)
     settings = json.loads(command.files["genkan.yaml"])
-    its_own = {"limits", "prices"} if limited else {"redis", "ledger"}
-    assert settings.keys() == {"upstreams", "models", "routes"} | its_own
+    assert settings.keys() == {"upstreams", "models", "routes"} | names
     [upstream] = settings["upstreams"]
     assert len(command.environ[upstream["api_key_env"]]) >= 20
     assert Path(command.environ["GENKAN_CONFIG"]).name in command.files
