@@ -103,6 +103,11 @@ class OpenAiUpstreamConfig(_Upstream):
     stream_usage: bool = Field(
         default=True, description="Ask for usage in every stream; off for a server that refuses `stream_options`."
     )
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens",
+        description="Under what name it is told how long an answer may be that its client set no bound to and a budget "
+        "needs one. OpenAI's models that reason refuse the older name, most other servers know no other.",
+    )
 
     @field_validator("base_url")
     @classmethod

@@ -14,7 +14,7 @@ from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.refusals import refusal, refusal_in_answer
-from genkan.wire.chat import GenerationRequest
+from genkan.wire.chat import ChatRequest, GenerationRequest
 from genkan.wire.extras import without_extras
 
 _SECRET_CHARS = 8  # shorter header values are words, and would be taken out of messages that mean them
@@ -51,9 +51,13 @@ class OpenAiUpstream(HttpUpstream):
         if request.stream and self._config.stream_usage:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_tokens is not None:
-            # Models that reason know only the newer name; who says that it is null knows that it does.
-            body["max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"] = call.max_tokens
+            body[self._bound_name(request, body)] = call.max_tokens
         return orjson.dumps(body)
+
+    def _bound_name(self, request: GenerationRequest, body: Mapping[str, Any]) -> str:
+        if "max_completion_tokens" in body:  # null: who says that knows that the newer name is known there
+            return "max_completion_tokens"
+        return self._config.max_tokens_name if isinstance(request, ChatRequest) else "max_tokens"
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         return refusal(status, headers, body, upstream=self.name, secrets=self._secrets, now_unix_s=self._clock.unix())

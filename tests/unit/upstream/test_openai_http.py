@@ -83,6 +83,17 @@ async def test_a_budgets_bound_has_the_name_that_the_client_knows(faults: FaultU
     assert "max_tokens" not in body
 
 
+async def test_a_budgets_bound_has_the_name_that_the_server_knows(faults: FaultUpstream) -> None:
+    call = Call("req_7.1", "acme", 50)
+    async with openai_upstream(faults.base_url, max_tokens_name="max_completion_tokens") as upstream:
+        await taken(await upstream.respond(chat(), "ok", total_s=60.0, call=call))
+        text = CompletionRequest.from_object({"model": "public", "prompt": "a"})
+        await taken(await upstream.respond(text, "ok", total_s=60.0, call=call))
+    of_chat, of_text = (attempt.body for attempt in faults.ledger.attempts)
+    assert (of_chat.get("max_tokens"), of_chat["max_completion_tokens"]) == (None, 50)
+    assert (of_text["max_tokens"], of_text.get("max_completion_tokens")) == (50, None)  # it has one name only
+
+
 async def test_a_stream_is_measured_as_it_passes(faults: FaultUpstream) -> None:
     async with openai_upstream(faults.base_url) as upstream:
         answer = await upstream.respond(chat(stream=True), "ok", total_s=60.0)
