@@ -65,6 +65,7 @@ class Turn:
     breaks: Fails | None = None  # of a stream: after its first batch
     takes_s: float = 0.0
     hangs: bool = False  # until it is cancelled
+    queues: bool = False  # then it has sent nothing by then
     hangs_at_close: bool = False
     hangs_within: bool = False  # of a stream: after its first batch
 
@@ -72,6 +73,7 @@ class Turn:
 ANSWERS = Turn()
 FILTERED = Turn(filtered=True)
 HANGS = Turn(hangs=True)
+QUEUES = Turn(hangs=True, queues=True)
 
 
 def unreachable(upstream: str) -> UpstreamError:
@@ -135,6 +137,7 @@ class ScriptedUpstream:
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         turn = self._turns[min(len(self.asked), len(self._turns) - 1)]
+        call.is_sent = not turn.queues
         self.asked.append((model, total_s))
         self.asked_at_s.append(self._clock.now_s)
         await asyncio.sleep(0)
@@ -311,6 +314,7 @@ class ServedBy:
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         self.models.append(model)
         self.calls.append(call)
+        call.is_sent = True
         answer = await self._responder.respond(request)
         if answer.batches is None:
             answer.usage = WholeAnswer(answer.body or b"").usage

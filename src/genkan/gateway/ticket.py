@@ -3,10 +3,11 @@
 **What its client is billed**: the tokens of the attempt that answered, as its upstream counted them. If it did not,
 because the stream broke off or the client left, what was delivered counts: one token for each piece of the stream that
 said something, which is what servers with OpenAI's API send, or for every four bytes of text where that is more, but no
-more than the request allowed, and the estimated prompt; the row then says ``estimated``. Who leaves before
-the first word is billed the estimated prompt, which has been read by then. If no answer came for another reason nothing
-is billed. Attempts that did not answer are never the client's to pay; what their upstreams may take for them stands on
-their own rows: nothing where they refused, and null, not known, where the connection broke or took too long.
+more than the request allowed, and the estimated prompt; the row then says ``estimated``. Who leaves before the first
+word is billed the estimated prompt, which has been read by then, unless the request was still waiting to be sent. If no
+answer came for another reason nothing is billed. Attempts that did not answer are never the client's to pay; what their
+upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where the
+connection broke or took too long.
 """
 
 import re
@@ -122,10 +123,11 @@ class Ticket:
         return Amounts(1, fitted(tokens, self._prompt_tokens, most_tokens_at_once(plan)))
 
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
-        self._attempts.append(_Attempt(deployment, room))
+        call = Call(f"{self.request_id}.{attempt}", self._caller.tenant, self._bound_at(deployment))
+        self._attempts.append(_Attempt(deployment, room, call))
         if self._is_recorded:
             self._till.ledger.attempt_begun(self.request_id, attempt, deployment.name)
-        return Call(f"{self.request_id}.{attempt}", self._caller.tenant, self._bound_at(deployment))
+        return call
 
     def attempt_ended(
         self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
@@ -191,12 +193,14 @@ class Ticket:
     def _end(self, ended: "_Attempt", state: str) -> None:
         """Note the state, and give back what it holds of its upstream's limits."""
         ended.state = state
+        if not ended.call.is_sent:
+            ended.cost_nano_usd = 0
         room, ended.room = ended.room, None
         meter = ended.deployment.meter
         if room is None or meter is None:
             return
         # Who leaves before the first word has had the prompt worked on.
-        unread = self._prompt_tokens if state == "client_gone" else 0
+        unread = self._prompt_tokens if state == "client_gone" and ended.call.is_sent else 0
         meter.leave(room, Amounts(1, unread if ended.usage is None else ended.usage.total))
 
     def _settle(self, state: str) -> None:
@@ -220,9 +224,9 @@ class Ticket:
         """What its client is billed: the attempt that answered, or that it left; None: nothing."""
         if (answering := self._answering) is not None and answering.usage is not None:
             return answering
-        if state != "client_gone" or not self._attempts:
+        if state != "client_gone" or not self._attempts or not self._attempts[-1].call.is_sent:
             return None
-        left = _Attempt(self._attempts[-1].deployment, None)
+        left = _Attempt(self._attempts[-1].deployment, None, self._attempts[-1].call)
         left.usage, left.is_estimated = Usage(self._prompt_tokens, 0), True
         left.cost_nano_usd = _cost(left.deployment, left.usage, None)
         return left
@@ -274,10 +278,11 @@ class Ticket:
 class _Attempt:
     """One attempt at an upstream."""
 
-    __slots__ = ("cost_nano_usd", "deployment", "is_estimated", "room", "seconds", "state", "usage")
+    __slots__ = ("call", "cost_nano_usd", "deployment", "is_estimated", "room", "seconds", "state", "usage")
 
-    def __init__(self, deployment: Deployment, room: Reservation | None) -> None:
+    def __init__(self, deployment: Deployment, room: Reservation | None, call: Call) -> None:
         self.deployment = deployment
+        self.call = call
         self.room = room  # what it holds of the deployment's limits
         self.state: str | None = None  # once it has ended
         self.usage: Usage | None = None

@@ -1,7 +1,8 @@
 """The protocols behind which everything stands that can answer a generation request."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from genkan.wire.caller import LOCAL_TENANT, NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
@@ -63,15 +64,17 @@ class Answer:
                 await self._closers.pop()()
 
 
-class Call(NamedTuple):
-    """What an upstream is told of an attempt besides the request itself."""
+@dataclass(slots=True)
+class Call:
+    """What an upstream is told of an attempt besides the request itself, and what it tells of it."""
 
     id: str = ""  # of the request and the attempt, for the upstream's own records
     tenant: str = LOCAL_TENANT  # for an upstream of our own: nobody else is told
     max_tokens: int | None = None  # a bound on the answer, where the client set none and a budget needs one
+    is_sent: bool = field(default=False, compare=False)  # as soon as bytes may go out, and it may cost something
 
 
-NO_CALL = Call()
+NO_CALL = Call()  # of which nobody asks what it tells
 
 
 class Responder(Protocol):
@@ -92,6 +95,8 @@ class Upstream(Protocol):
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         """As a Responder's, from ``model``, by the name it has there, and within ``total_s`` to its end.
+
+        ``call.is_sent`` is set once the request is on its way there, and no longer waits for a place.
 
         Returns when the first piece of the answer itself is there, such as a word; what comes before it is held back,
         so that another upstream can still be asked when none comes. Raises UpstreamError and nothing else.

@@ -99,6 +99,7 @@ class HttpUpstream(ABC):
             with timer.phase(phase, timeouts.first_token_s if stream else timeouts.total_s):
                 body, own = self._body(request, model, call), self._own_headers(call)
                 message = self._message("POST", request.path, body, own=own)
+                call.is_sent = True
                 holding.response = response = await self.client.request(message)
                 if response.status != 200:
                     raise await self._refused(response)

@@ -10,6 +10,7 @@ import pytest
 from responders import HELLO, HELLO_BODY, USAGE, chunk
 from scripted_upstreams import (
     HANGS,
+    QUEUES,
     Turn,
     broken,
     failed,
@@ -295,6 +296,19 @@ async def test_a_client_that_leaves_before_the_first_token_pays_the_prompt(rig: 
     assert row.attempts == (AttemptRow(1, "big@up-1", "client_gone", None, False, None, 0.0),)
 
 
+async def test_a_client_that_leaves_while_its_request_waits_to_be_sent_pays_nothing(rig: Rig) -> None:
+    upstream = rig.scripted("up-1", QUEUES)
+    asking = asyncio.create_task(rig.to(upstream).respond(ask(stream=True), CALLER))
+    await upstream.entered.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await rig.used() == NOTHING
+    row = await rig.row()
+    assert (row.state, row.usage, row.cost_nano_usd) == ("client_gone", None, 0)
+    assert row.attempts == (AttemptRow(1, "big@up-1", "client_gone", None, False, 0, 0.0),)
+
+
 async def test_an_answer_that_nobody_reads_is_settled_when_it_is_closed(rig: Rig) -> None:
     answer = await rig.to(served()).respond(ask(stream=True), CALLER)
     await answer.aclose()
@@ -424,6 +438,7 @@ class Filtered:
         self.name = name
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
+        call.is_sent = True
         answer = Answer(batches=self._batches()) if request.stream else Answer(body=HELLO_BODY)
         answer.filtered, answer.usage = True, None if request.stream else USAGE
         self._answer = answer

@@ -279,6 +279,18 @@ async def test_who_waits_is_served_when_a_place_becomes_free(faults: FaultUpstre
         assert before.ended_at_s <= after.began_at_s
 
 
+async def test_who_waits_for_a_place_is_not_sent_before_it_has_one(faults: FaultUpstream) -> None:
+    first, second = Call("req_1.1"), Call("req_2.1")
+    async with openai_upstream(faults.base_url, connections={"limit": 1}) as upstream:
+        answer = await upstream.respond(chat(stream=True), "stalled-after-40", total_s=60, call=first)
+        waiting = asyncio.create_task(upstream.respond(chat(), "ok", total_s=60, call=second))
+        await until(lambda: upstream.bulkhead.waiting == 1)
+        assert (first.is_sent, second.is_sent) == (True, False)
+        await answer.aclose()
+        await waiting
+    assert second.is_sent
+
+
 @both_ways
 @pytest.mark.parametrize(("queue_s", "total_s"), [(0.1, 60), (60, 0.1)], ids=["queue_s", "no time left"])
 async def test_who_waited_too_long_for_a_place_goes_on_as_if_there_was_no_queue(
