@@ -1,5 +1,7 @@
 """Every command that a Redis executes, also those of scripts, with nothing left out."""
 
+import re
+import struct
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -21,7 +23,14 @@ class Watch:
 
     def written(self, bucket: str) -> list[int]:
         """When a token bucket was drawn on, in µs of Redis' clock, in order."""
-        return [int(line.split()[2]) for line in self.commands if line.startswith(f"SET {bucket} ")]
+        form = re.compile(rf"SET {re.escape(bucket)} (.*) (?:KEEPTTL|PXAT \d+)", re.DOTALL)
+        return [round(_first_double(found[1])) for line in self.commands if (found := form.fullmatch(line))]
+
+
+def _first_double(shown: str) -> float:
+    """Of bytes as MONITOR shows them, with escapes as C has them."""
+    (value,) = struct.unpack_from("<d", shown.encode("latin-1").decode("unicode_escape").encode("latin-1"))
+    return float(value)
 
 
 @contextmanager

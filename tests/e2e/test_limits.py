@@ -84,7 +84,7 @@ def test_of_200_clients_50_get_out_of_a_bucket_and_what_was_refilled_meanwhile(g
     for key in gateway.keys(*[requests(LIMIT, window_s, "token_bucket")] * RUNS):
         with watching(gateway.redis_url) as watch:
             admitted = statuses(gateway.race([chat(key.secret)] * CROWD))[200]
-        drawn_us = watch.written(f"genkan:bucket:k:{key.id}:requests:bucket")
+        drawn_us = watch.written(f"genkan:gcra:k:{key.id}:requests:bucket")
         assert len(drawn_us) == admitted >= LIMIT
         # So for any beginning and any end, and not only for the first and the last.
         for first, began_us in enumerate(drawn_us):
