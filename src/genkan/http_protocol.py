@@ -7,8 +7,8 @@ BentoML leaves no way to choose the protocol class, so two of its methods are re
 * A response's head and body uvicorn writes by two calls of the system, after it has looked at each header with two
   regular expressions; with OpenAI's headers and ours that costs as much as a tenth of a small request. Here the head
   waits for the first piece of the body, as ASGI allows, and all headers are checked at once. What is on the wire is the
-  same, byte for byte, and so is what is refused; only of a response that is refused nothing goes out, where uvicorn
-  would have sent its head.
+  same, byte for byte, and so is what is refused; but of a response that is refused, or given up, before the first piece
+  of its body nothing has gone out yet.
 
 Source: ASGI's HTTP specification, "Response Start"; RFC 9112; uvicorn 0.54, `RequestResponseCycle.send`.
 """
@@ -59,9 +59,9 @@ async def _send(self: RequestResponseCycle, message: ASGISendEvent) -> None:
     if not self.response_started:
         if message["type"] != "http.response.start":
             raise RuntimeError(f"Expected ASGI message 'http.response.start', but got '{message['type']}'.")
-        self.response_started = True
-        self.waiting_for_100_continue = False
         self.held_head = _head(self, message["status"], message.get("headers", ()))  # type: ignore[attr-defined]
+        self.response_started = True  # not before: of what is refused nothing goes out, and uvicorn answers with 500
+        self.waiting_for_100_continue = False
     elif not self.response_complete:
         if message["type"] != "http.response.body":
             raise RuntimeError(f"Expected ASGI message 'http.response.body', but got '{message['type']}'.")

@@ -29,7 +29,7 @@ from faults.process import RunningUpstream, running_upstream
 
 from genkan.gateway.estimate import most_prompt_tokens, size_of
 from genkan.gateway.journal_records import contents_of
-from genkan.gateway.segment import seed_of, segments_in
+from genkan.gateway.segment import segments_in
 from genkan.wire.chat import ChatRequest
 
 WORKERS: Final = 2
@@ -135,7 +135,7 @@ class Victim:
 
     def in_journals(self) -> int:
         paths = segments_in(self.server.folder / "data" / "journal-embedded")
-        return sum(len(contents_of(path.read_bytes(), seed_of(path)).unfinished) for path in paths)
+        return sum(len(contents_of(path.read_bytes()).unfinished) for path in paths)
 
     def left_behind(self) -> dict[str, int]:
         """What stands in Redis for requests under way, and in journals for requests that are not done."""

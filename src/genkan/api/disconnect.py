@@ -28,7 +28,7 @@ class cancelled_on_disconnect:  # noqa: N801 - reads as the block it is
         work = asyncio.current_task(loop)
         assert work is not None
         self._work = work
-        _long_blocks.add(self, loop)
+        (_long_blocks.get(loop) or _long_blocks_of(loop)).add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -54,34 +54,38 @@ class cancelled_on_disconnect:  # noqa: N801 - reads as the block it is
 
 
 class _LongBlocks:
-    """Has the blocks watched that run long, for one event loop at a time, with one timer for all of them.
+    """Has the blocks of one event loop watched that run long, with one timer for all of them.
 
     It looks every `WATCH_AFTER_S`, and what it sees for the second time has run for long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._new: list[cancelled_on_disconnect] = []
         self._seen: list[cancelled_on_disconnect] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
+        self._looks = False
 
-    def add(self, block: cancelled_on_disconnect, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not loop:
-            self._new, self._seen = [], []  # the blocks of a loop that has ended
-            self._loop = loop
-            loop.call_later(WATCH_AFTER_S, self._look, loop)
+    def add(self, block: cancelled_on_disconnect) -> None:
         self._new.append(block)
+        if not self._looks:
+            self._looks = True
+            self._loop.call_later(WATCH_AFTER_S, self._look)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not loop:
-            return
+    def _look(self) -> None:
         seen, self._seen, self._new = self._seen, [block for block in self._new if not block.ended], []
-        if self._seen:
-            loop.call_later(WATCH_AFTER_S, self._look, loop)
-        else:
-            self._loop = None
+        self._looks = bool(self._seen)
+        if self._looks:
+            self._loop.call_later(WATCH_AFTER_S, self._look)
         for block in seen:
             if not block.ended:
-                block.watch(loop)
+                block.watch(self._loop)
 
 
-_long_blocks = _LongBlocks()  # of this process
+_long_blocks: dict[asyncio.AbstractEventLoop, _LongBlocks] = {}  # in a server there is one loop
+
+
+def _long_blocks_of(loop: asyncio.AbstractEventLoop) -> _LongBlocks:
+    for other in list(_long_blocks):
+        if other.is_closed():
+            del _long_blocks[other]
+    return _long_blocks.setdefault(loop, _LongBlocks(loop))

@@ -18,6 +18,7 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
@@ -56,6 +57,7 @@ class Journal:
         self._segments = {self._newest}
         self._spare: list[Segment] = []  # whose records are all done
         self._segment_of: dict[str, Segment] = {}  # requests that are not done
+        self._dropped: set[str] = set()  # requests of which not even that they had begun could be kept
         self._kept: deque[tuple[Segment, bytes]] = deque()  # what could not be written, in order
         self._kept_bytes = 0
         self._most_kept_bytes = kept_bytes
@@ -64,20 +66,24 @@ class Journal:
         """The request's first attempt is about to be made."""
         segment = self._segment_for(admission.request_id)
         line = self._records.begun(admission, was_admitted, attempt, deployment, unix_s, seed=segment.seed)
-        return self._write(segment, line)
+        fate = self._write(segment, line)
+        if fate == "dropped":
+            self._dropped.add(admission.request_id)
+        return fate == "written"
 
     def attempted(self, request_id: str, attempt: int, deployment: str, unix_s: float) -> bool:
         """Another is about to be made."""
         segment = self._segment_for(request_id)
         line = self._records.attempt(request_id, attempt, deployment, unix_s, seed=segment.seed)
-        return self._write(segment, line)
+        return self._write(segment, line) == "written"
 
     def settled(self, settlement: Settlement, unix_s: float) -> bool:
         """So it ended; Redis does not know yet."""
-        has_begun = settlement.request_id in self._segment_of
-        segment = self._segment_for(settlement.request_id)
+        request_id = settlement.request_id
+        has_begun = request_id in self._segment_of and request_id not in self._dropped
+        segment = self._segment_for(request_id)
         line = self._records.settled(settlement, unix_s, has_begun=has_begun, seed=segment.seed)
-        return self._write(segment, line)
+        return self._write(segment, line) == "written"
 
     def done(self, request_ids: Iterable[str]) -> None:
         """Redis has those, for good. Segments in which nothing else is left are deleted, the newest is emptied."""
@@ -85,6 +91,7 @@ class Journal:
         for request_id in request_ids:
             if (segment := self._segment_of.pop(request_id, None)) is not None:
                 gone[segment].append(request_id)
+        self._dropped.difference_update(*gone.values())
         for segment, ids in gone.items():
             segment.requests -= len(ids)
             if segment.requests or segment.has_left:
@@ -92,17 +99,18 @@ class Journal:
             self._let_go_if_over(segment)
 
     async def recall(self, request_ids: Collection[str]) -> list[Settlement]:
-        """Settlements that were written, of those of these requests that are not done. Raises OSError.
+        """Settlements that were written, of those of these requests that are not done, as far as they can be read.
 
         Reads every segment that one of them is in, in a thread: 20 ms a thousand requests.
         """
         wanted = {request_id for request_id in request_ids if request_id in self._segment_of}
-        places = {(segment.path, segment.seed) for segment in {self._segment_of[each] for each in wanted}}
-        return await asyncio.to_thread(_settlements, places, wanted)
+        paths = {self._segment_of[request_id].path for request_id in wanted}
+        return await asyncio.to_thread(_settlements, [path for path in paths if path is not None], wanted)
 
     def leave(self, request_id: str) -> None:
         """This worker will not settle that request: its segment is to be replayed once nothing else needs it."""
         if (segment := self._segment_of.pop(request_id, None)) is not None:
+            self._dropped.discard(request_id)
             segment.requests -= 1
             segment.has_left = True
             self._let_go_if_over(segment)
@@ -224,7 +232,7 @@ class Journal:
             self._kept_bytes = sum(len(line) for _, line in self._kept)
         segment.renew()
 
-    def _write(self, segment: Segment, line: bytes) -> bool:
+    def _write(self, segment: Segment, line: bytes) -> Literal["written", "kept", "dropped"]:
         if not self._kept:
             try:
                 segment.write(line)
@@ -233,11 +241,12 @@ class Journal:
             except OSError as error:
                 _log.error("the journal in %s cannot be written, and is kept in memory: %s", self.folder, error)
             else:
-                return True
-        if self._kept_bytes + len(line) <= self._most_kept_bytes:
-            self._kept.append((segment, line))
-            self._kept_bytes += len(line)
-        return False
+                return "written"
+        if self._kept_bytes + len(line) > self._most_kept_bytes:
+            return "dropped"
+        self._kept.append((segment, line))
+        self._kept_bytes += len(line)
+        return "kept"
 
 
 def _remove(segment: Segment) -> None:
@@ -248,13 +257,16 @@ def _remove(segment: Segment) -> None:
         segment.close()
 
 
-def _settlements(places: Collection[tuple[Path, int]], wanted: Collection[str]) -> list[Settlement]:
-    return [
-        each.settlement
-        for path, seed in places
-        for each in contents_of(path.read_bytes(), seed).unfinished
-        if each.settlement.request_id in wanted and not each.is_lost
-    ]
+def _settlements(paths: Iterable[Path], wanted: Collection[str]) -> list[Settlement]:
+    found: list[Settlement] = []
+    for path in paths:
+        try:
+            unfinished = contents_of(path.read_bytes()).unfinished
+        except OSError as error:
+            _log.error("the journal's %s cannot be read: %s", path, error)
+            continue
+        found += [each.settlement for each in unfinished if each.settlement.request_id in wanted and not each.is_lost]
+    return found
 
 
 def _sync(fds: list[int]) -> None:

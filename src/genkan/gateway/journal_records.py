@@ -1,13 +1,13 @@
 """What the journal says of requests, a line a record. Pure.
 
-A line is the CRC-32 of its rest, begun with its file's seed, in eight hexadecimal digits, a space, a JSON object and,
-where there is one, a tab and a row of the ledger byte for byte (JSON has tabs only between its values, and ours has
-none); then a newline. A request's records are all in one file, in this order:
+A file's first line names its seed. Any other is the CRC-32 of its rest, begun with that seed, in eight hexadecimal
+digits, a space, a JSON object and, where there is one, a tab and a row of the ledger byte for byte (JSON has tabs only
+between its values, and ours has none); then a newline. A request's records are all in one file, in this order:
 
 * ``begun``: its first attempt is about to be made. Holds all that settles the request if nothing more is heard of it,
   and its draft as the row;
 * ``attempt``: another attempt is about to be made;
-* ``settled``: how it ended, and its row; with all of the Settlement if there is no ``begun`` (as no attempt was made).
+* ``settled``: how it ended, and its row; with all of the Settlement if there is no ``begun`` (no attempt, say).
   Should its ``begun`` be damaged the row stands, and its limits stay as they are;
 * ``done``: the store has it, and will not lose it again.
 
@@ -24,8 +24,9 @@ import orjson
 
 from genkan.store.accounts import Admission, Amounts, Line, Plan, Settlement, Unit
 
+_FIRST = b"genkan journal 2 "  # the number is that of this format
 _PLANS_KEPT = 1024
-_NOTHING_TAKEN: dict[str, Any] = {"plan": [], "reserved": [0, 0, 0, 0], "admitted": False}
+_NOTHING_TAKEN: dict[str, Any] = {"plan": [], "reserved": [0, 0, 0, 0]}
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)  # right by its CRC, but not as we write it
 
 
@@ -57,11 +58,16 @@ class Records:
         return _line(seed, {"is": "attempt", "id": request_id, "t": unix_s, "n": attempt, "deployment": deployment})
 
     def settled(self, settlement: Settlement, unix_s: float, *, has_begun: bool, seed: int = 0) -> bytes:
-        record = {"is": "settled", "id": settlement.request_id, "t": unix_s, "actual": [*settlement.actual]}
+        record = {
+            "is": "settled",
+            "id": settlement.request_id,
+            "t": unix_s,
+            "actual": [*settlement.actual],
+            "admitted": settlement.was_admitted,
+        }
         if not has_begun:
             record["plan"] = self._json_of(settlement.plan)
             record["reserved"] = [*settlement.reserved]
-            record["admitted"] = settlement.was_admitted
         return _line(seed, record, settlement.row)
 
     def done(self, request_ids: list[str], *, seed: int = 0) -> bytes:
@@ -94,15 +100,24 @@ class Contents:
     damaged: int  # lines, or requests, that cannot be read, but for lines after the last that can
 
 
-def contents_of(data: bytes, seed: int = 0) -> Contents:
-    """What is left to do of the file of lines with that seed. About 20 µs a line.
+def first_line(seed: int) -> bytes:
+    """The first of a file whose other lines are made with ``seed``, of 32 bits."""
+    return b"%b%08x\n" % (_FIRST, seed)
+
+
+def contents_of(data: bytes) -> Contents:
+    """What is left to do of a file of lines. About 20 µs a line.
 
     A request that was begun and not settled is settled as lost: with ``actual`` as it was reserved, as what the
     upstreams took is not known, and a row that is its draft with all its attempts, each ``lost``.
     """
+    first, _, rest = data.partition(b"\n")
+    seed = _seed(first)
+    if seed is None:
+        return Contents([], damaged=1 if data else 0)
     requests: dict[str, _Request] = {}
     damaged = unknown = 0  # lines, before the last that is sound, and after it
-    for line in filter(None, data.split(b"\n")):
+    for line in filter(None, rest.split(b"\n")):
         try:
             if (record := _parsed(line, seed)) is None:
                 unknown += 1
@@ -135,12 +150,12 @@ class _Request:
         if self.is_done:
             return None
         if (end := self.settled) is not None:
-            taken = end if "plan" in end else self.begun or _NOTHING_TAKEN
-            settlement = _settlement(end["id"], taken, Amounts(*end["actual"]), end["row"])
+            taken = {**(self.begun or _NOTHING_TAKEN), **end}
+            settlement = _settlement(taken, Amounts(*end["actual"]), end["row"])
             return Unfinished(settlement, self.unix_s, is_lost=False)
         if (begun := self.begun) is not None:
             row = _lost_row(begun["row"], self.attempts)
-            settlement = _settlement(begun["id"], begun, Amounts(*begun["reserved"]), row)
+            settlement = _settlement(begun, Amounts(*begun["reserved"]), row)
             return Unfinished(settlement, self.unix_s, is_lost=True)
         raise ValueError("attempts of a request that never began")
 
@@ -151,6 +166,15 @@ def readable(line: bytes) -> dict[str, Any]:
     assert record is not None
     row = record["row"]
     return {**record, "row": orjson.loads(row) if row else None}
+
+
+def _seed(first: bytes) -> int | None:
+    """That of a file with this first line; None if it is not ours."""
+    digits = first.removeprefix(_FIRST)
+    try:
+        return int(digits, 16) if len(digits) == 8 and digits != first else None
+    except ValueError:
+        return None
 
 
 def _line(seed: int, record: dict[str, Any], row: bytes = b"") -> bytes:
@@ -191,10 +215,10 @@ def _fields(line: Line) -> Iterable[str | int | float | bool]:
     yield from (line.key, line.kind, int(line.unit), line.limit, line.window_s, line.burst, line.scope, line.is_own)
 
 
-def _settlement(request_id: str, taken: dict[str, Any], actual: Amounts, row: bytes) -> Settlement:
+def _settlement(taken: dict[str, Any], actual: Amounts, row: bytes) -> Settlement:
     """``taken`` is the record that says what was reserved of what."""
     plan = tuple(Line(key, kind, Unit(unit), *rest) for key, kind, unit, *rest in taken["plan"])
-    return Settlement(request_id, plan, Amounts(*taken["reserved"]), actual, row, taken["admitted"])
+    return Settlement(taken["id"], plan, Amounts(*taken["reserved"]), actual, row, taken["admitted"])
 
 
 def _lost_row(draft: bytes, attempts: dict[int, str]) -> bytes:

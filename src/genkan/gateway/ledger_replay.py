@@ -14,7 +14,7 @@ from genkan.gateway.journal import Journal
 from genkan.gateway.journal_records import Contents, Unfinished, contents_of
 from genkan.gateway.ledger_observer import LedgerObserver
 from genkan.gateway.outbox import SURE_AFTER_S
-from genkan.gateway.segment import Orphan, seed_of
+from genkan.gateway.segment import Orphan
 from genkan.gateway.settling import reason, settled_long_ago, settled_or_refused, too_old_to_ask
 from genkan.store.accounts import Accounts
 
@@ -117,4 +117,4 @@ def _remove(orphan: Orphan) -> None:
 
 
 def _contents(orphan: Orphan) -> Contents:
-    return contents_of(orphan.read(), seed_of(orphan.path))
+    return contents_of(orphan.read())

@@ -28,6 +28,7 @@ REFUSALS = 5
 _BATCH = 100
 _AT_MOST = 50_000
 _AT_MOST_BYTES = 64 * 2**20
+_LOOKS = 5
 _DONE_EVERY_S = 0.1
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
@@ -49,7 +50,7 @@ class Outbox:
         at_most: int = _AT_MOST,
         at_most_bytes: int = _AT_MOST_BYTES,
     ) -> None:
-        """``recall`` finds what was put, and written to the journal, by ids; it may raise OSError.
+        """``recall`` finds what was put, and written to the journal, by ids.
 
         ``on_done`` gets ids that Redis will not forget, ``on_refused`` what is set aside, and why.
         """
@@ -67,6 +68,7 @@ class Outbox:
         self._forgotten: dict[str, float] = {}  # what Redis may have forgotten, with when it took it, in Unix time
         self._sent: dict[str, float] = {}  # of what waits: when it was sent before, in Unix time
         self._known: set[str] = set()  # of what waits: Redis has it
+        self._looks, self._look_s = 0, 0.0  # for those in a row, and when the next is due
         self._refusals: Counter[str] = Counter()
         self._batch = _BATCH
         self._done_s = 0.0
@@ -137,7 +139,7 @@ class Outbox:
         while True:
             await self._wanted.wait()
             try:
-                if self._forgotten:
+                if self._forgotten and self._clock.monotonic() >= self._look_s:
                     await self._bring_back()
                 is_well = await self._send(self._next_batch())
             except StoreError as error:
@@ -151,24 +153,35 @@ class Outbox:
             if not (self._waiting or self._forgotten):
                 self._wanted.clear()
                 self._empty.set()
-            if is_well:
+            if is_well and not (self._forgotten and not self._waiting):
                 pause_s = _SHORTEST_PAUSE_S
             else:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _bring_back(self) -> None:
-        """Have what Redis may have forgotten wait again, before all else."""
+        """Have what Redis may have forgotten wait again, before all else; what cannot be found, for another look."""
         forgotten, self._forgotten = self._forgotten, {}
+        self._looks += 1
         found = {each: self._unwritten[each] for each in forgotten.keys() & self._unwritten.keys()}
         try:
             found |= {each.request_id: each for each in await self._recall(forgotten.keys() - found.keys())}
-        except OSError as error:  # whoever finds these files when this process has ended replays them
-            _log.error("settlements that Redis may have forgotten cannot be read from the journal: %s", error)
-        again = [found[request_id] for request_id in forgotten if request_id in found]
-        self._waiting.extendleft(reversed(again))
-        self._waiting_bytes += sum(map(_size, again))
-        self._sent |= {each.request_id: forgotten[each.request_id] for each in again}
+        finally:
+            again = [found[request_id] for request_id in forgotten if request_id in found]
+            self._waiting.extendleft(reversed(again))
+            self._waiting_bytes += sum(map(_size, again))
+            self._sent |= {each.request_id: forgotten[each.request_id] for each in again}
+            self._look_again_for({each: at_s for each, at_s in forgotten.items() if each not in found})
+
+    def _look_again_for(self, missing: dict[str, float]) -> None:
+        if not missing:
+            self._looks = 0
+        elif self._looks < _LOOKS:
+            self._forgotten = missing | self._forgotten
+            self._look_s = self._clock.monotonic() + _LONGEST_PAUSE_S
+        else:  # whoever finds the journal when this process has ended replays it
+            self._looks = 0
+            _log.error("%d settlements that Redis may have forgotten are not in the journal", len(missing))
 
     def _next_batch(self) -> list[Settlement]:
         return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]

@@ -5,8 +5,8 @@ a segment whose lock is free has nobody who remembers what it says. A lock can b
 by who held it before; then it is the lock of nothing, which `os.fstat` tells by the file having no name any more.
 
 A file whose records are all done is used again, as to write where something stands already costs the system half of
-what new pages do. It then gets another name, and a line belongs to a file by the ``seed`` that its name holds, so what
-was written under its old name is as good as gone.
+what new pages do. A line belongs to the life of the file whose ``seed`` its first line names, so when that is
+overwritten, all that was written before is as good as gone. Nothing but the content changes, so `fdatasync` is enough.
 
 A child that is forked, and does not execute another program, shares the locks, and keeps them for as long as it lives.
 """
@@ -18,6 +18,8 @@ import re
 import secrets
 from pathlib import Path
 
+from genkan.gateway.journal_records import first_line
+
 _NAME = re.compile(r"\d+-[0-9a-f]{12}\.journal")
 
 
@@ -27,8 +29,8 @@ class Segment:
     __slots__ = ("_fd", "_folder", "has_left", "is_dirty", "path", "requests", "seed", "size_bytes")
 
     def __init__(self, folder: Path) -> None:
-        self.path = _new_path(folder)
-        self.seed = seed_of(self.path)
+        self.path: Path | None = None
+        self.seed = secrets.randbits(32)
         self.size_bytes = 0
         self.is_dirty = False  # written since the last `duplicate`
         self.has_left = False  # some of its requests are left to whoever replays it
@@ -58,16 +60,15 @@ class Segment:
         return os.dup(self._fd)
 
     def renew(self) -> None:
-        """Forget what was written; the file stays, under another name. Raises OSError."""
-        path = _new_path(self._folder)
+        """Forget what was written; the file stays. Raises OSError, and has then changed nothing."""
+        seed = secrets.randbits(32)
         if self._fd >= 0:
-            self.path.rename(path)
-        self.path, self.seed = path, seed_of(path)
-        self.size_bytes, self.has_left = 0, False
+            self.size_bytes = self._begin(self._fd, seed)
+        self.seed, self.has_left, self.is_dirty = seed, False, True
 
     def remove(self) -> None:
         """Delete the file."""
-        if self._fd >= 0:
+        if self.path is not None:
             self.path.unlink(missing_ok=True)
         self.close()
 
@@ -80,16 +81,26 @@ class Segment:
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while self._fd < 0:
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            path = self._folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                is_mine = _locked(fd)
+                # If not, it was found between those two calls by who replays, and is removed by them as it is empty.
+                if _locked(fd):
+                    self.size_bytes = self._begin(fd, self.seed)
+                    self._fd, self.path = fd, path
             except OSError:
-                os.close(fd)
+                path.unlink(missing_ok=True)
                 raise
-            if is_mine:
-                self._fd = fd
-            else:  # found between those two calls by who replays, and removed as it is empty
-                os.close(fd)
+            finally:
+                if self._fd < 0:
+                    os.close(fd)
+
+    def _begin(self, fd: int, seed: int) -> int:
+        """Write the first line; its length."""
+        line = first_line(seed)
+        if os.pwrite(fd, line, 0) < len(line):
+            raise OSError(errno.ENOSPC, "only a part of a segment's first line was written")
+        return len(line)
 
 
 class Orphan:
@@ -129,15 +140,6 @@ class Orphan:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def seed_of(path: Path) -> int:
-    """What the checksums of a segment's lines begin with; of 32 bits."""
-    return int(path.stem[-8:], 16)
-
-
-def _new_path(folder: Path) -> Path:
-    return folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
 
 
 def segments_in(folder: Path) -> list[Path]:

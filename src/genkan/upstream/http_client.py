@@ -221,17 +221,19 @@ class _Connection(asyncio.Protocol):
             return
         self.has_answered = True
         self._overhead_bytes += len(data)
+        problem: Exception | None = None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._is_over:
-                self.fail(BadResponse(f"it is not HTTP: {error}"))
-                return
-            self._can_go_on = False  # the response is whole; nobody asked for what came after it
-        if self._pieces:
+            problem = error
+            self._can_go_on = False
+        if self._pieces:  # also those before what is no HTTP: they may be all of the answer
             self._overhead_bytes = 0
             response.take(self._pieces)
             self._pieces = []
+        if problem is not None and not self._is_over:  # else the response is whole; nobody asked for what came after it
+            self.fail(BadResponse(f"it is not HTTP: {problem}"))
+            return
         if self._is_over:
             self._finish(response)
         elif self._header_bytes > MAX_HEAD_BYTES:

@@ -93,9 +93,27 @@ async def test_blocks_that_end_soon_are_not_watched_and_are_forgotten() -> None:
             await asyncio.sleep(WATCH_AFTER_S / 5)
     await asyncio.sleep(2.5 * WATCH_AFTER_S)
     assert looks == []
-    assert not disconnect._long_blocks._new
-    assert not disconnect._long_blocks._seen
-    assert disconnect._long_blocks._loop is None  # and no timer runs any more
+    blocks = disconnect._long_blocks[asyncio.get_running_loop()]
+    assert (blocks._new, blocks._seen, blocks._looks) == ([], [], False)  # and no timer runs any more
+
+
+def test_every_loop_has_its_own_blocks_watched_and_those_of_loops_that_ended_are_forgotten() -> None:
+    async def left() -> str:
+        with pytest.raises(ClientGone), cancelled_on_disconnect(left_by_its_client()):
+            await while_another_loop_has_one()
+        return "noticed"
+
+    async def while_another_loop_has_one() -> None:
+        await asyncio.to_thread(asyncio.run, quick())
+        await asyncio.Event().wait()
+
+    async def quick() -> None:
+        with cancelled_on_disconnect(left_by_its_client()):
+            pass
+
+    assert asyncio.run(left()) == "noticed"
+    asyncio.run(quick())
+    assert len(disconnect._long_blocks) == 1
 
 
 async def test_many_blocks_at_once_have_a_watch_each() -> None:

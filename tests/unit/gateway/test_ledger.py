@@ -15,8 +15,8 @@ from genkan.clock import SystemClock
 from genkan.errors import StoreRefused
 from genkan.gateway import ledger_replay, outbox
 from genkan.gateway.journal import Journal
-from genkan.gateway.journal_records import Records
-from genkan.gateway.segment import seed_of, segments_in
+from genkan.gateway.journal_records import Records, first_line
+from genkan.gateway.segment import segments_in
 
 pytestmark = pytest.mark.anyio
 
@@ -389,7 +389,7 @@ class Failing(FlakyAccounts):
 
 async def test_a_bug_in_one_duty_ends_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "1-0123456789ab.journal"
-    path.write_bytes(b"00000000 {}\n" + Records().done(["x"], seed=seed_of(path)))
+    path.write_bytes(first_line(0) + b"00000000 {}\n" + Records().done(["x"]))
     accounts = Failing(SystemClock())
     async with working(Worker(accounts, tmp_path)) as ledger:
         await eventually(lambda: segments_in(tmp_path) == [])
