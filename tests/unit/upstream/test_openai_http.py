@@ -279,6 +279,17 @@ async def test_who_waits_is_served_when_a_place_becomes_free(faults: FaultUpstre
         assert before.ended_at_s <= after.began_at_s
 
 
+@pytest.mark.parametrize("end", [b"\r\n0\r\n\r\n", b"!\r\n"], ids=["a stray line", "no chunk"])
+async def test_an_answer_that_is_whole_stays_so_if_what_comes_with_its_end_is_no_http(end: bytes) -> None:
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}\n\n'
+    over = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (said, over))
+    async with byte_server(always(head + chunks + end)) as server, openai_upstream(server.url) as upstream:
+        outcome = await outcome_of(upstream, "m", chat(stream=True))
+    assert (outcome.error, outcome.text) == (None, "Hello")
+
+
 async def test_who_waits_for_a_place_is_not_sent_before_it_has_one(faults: FaultUpstream) -> None:
     first, second = Call("req_1.1"), Call("req_2.1")
     async with openai_upstream(faults.base_url, connections={"limit": 1}) as upstream:
