@@ -198,7 +198,7 @@ class Journal:
             return
         if segment is self._newest:
             if not segment.has_left:
-                self._clear(segment)
+                self._begin_segment()  # which has this one used again
             return
         if not segment.has_left:
             self._segments.discard(segment)
@@ -206,13 +206,6 @@ class Journal:
         elif all(each[0] is not segment for each in self._kept):
             self._segments.discard(segment)
             segment.close()
-
-    def _clear(self, segment: Segment) -> None:
-        """Empty the newest."""
-        try:
-            self._renew(segment)
-        except OSError as error:
-            _log.warning("the journal's %s cannot be emptied: %s", segment.path, error)
 
     def _use_again(self, segment: Segment) -> None:
         if len(self._spare) < _MOST_SPARE:

@@ -60,7 +60,7 @@ class Segment:
         return os.dup(self._fd)
 
     def renew(self) -> None:
-        """Forget what was written; the file stays. Raises OSError, and has then changed nothing."""
+        """Forget what was written; the file stays. Raises OSError, and is then good for nothing but `remove`."""
         seed = secrets.randbits(32)
         if self._fd >= 0:
             self.size_bytes = self._begin(self._fd, seed)
