@@ -68,6 +68,10 @@ def test_the_limiter_block_lets_in() -> None:
     assert float(rejected) == 0
 
 
+def test_the_batcher_block_answers_in_two_batches() -> None:
+    assert run([sys.executable, "-c", blocks("python")[4]]) == "[3, 4, 2]\n[1, 2]\n2 2.5\n"
+
+
 def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
     from genkan.config import load
 

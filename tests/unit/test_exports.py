@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import genkan
+from genkan.dynamic_batcher import DynamicBatcher
 from genkan.rate_limiter import RateLimiter
 from genkan.token_streamer import TokenStreamer
 
@@ -18,7 +19,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_exports_these_names_and_no_other() -> None:
-    assert genkan.__all__ == ["RateLimiter", "TokenStreamer", "__version__"]
+    assert genkan.__all__ == ["DynamicBatcher", "RateLimiter", "TokenStreamer", "__version__"]
+    assert genkan.DynamicBatcher is DynamicBatcher
     assert genkan.RateLimiter is RateLimiter
     assert genkan.TokenStreamer is TokenStreamer
 
@@ -44,7 +46,14 @@ def test_importing_the_package_loads_no_submodule() -> None:
     assert {name for name in loaded_by("import genkan") if name.startswith("genkan")} == {"genkan"}
 
 
-@pytest.mark.parametrize(("name", "module"), [("RateLimiter", "rate_limiter"), ("TokenStreamer", "token_streamer")])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("DynamicBatcher", "dynamic_batcher"),
+        ("RateLimiter", "rate_limiter"),
+        ("TokenStreamer", "token_streamer"),
+    ],
+)
 def test_no_export_loads_anything_heavy(name: str, module: str) -> None:
     loaded = loaded_by(f"from genkan import {name}")
     assert f"genkan.{module}" in loaded
