@@ -1,0 +1,1 @@
+"""Stored answers: when one question's answer may be given to another."""
