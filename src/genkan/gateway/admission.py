@@ -98,10 +98,12 @@ class Admissions:
             prompt_tokens=prompt_tokens,
             headers=headers,
             max_tokens=max_tokens,
+            scarcity=policy.scarcity,
         )
 
     def _told(self, policy: Policy, amounts: Amounts, decision: Decision) -> list[Header]:
         """What the client is told of its limits. Raises what it gets instead of an answer."""
+        policy.note(decision.states)
         if decision.denied is not None:
             raise self._refusal(decision.denied, decision, policy, amounts)
         if decision.is_local:

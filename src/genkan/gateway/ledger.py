@@ -118,13 +118,16 @@ class Ledger:
         if not is_written:
             self._observer.journal_failed()
 
-    def settle(self, settlement: Settlement) -> None:
-        """The request has ended so. Written to the journal when this returns, then sent until Redis has it."""
+    def settle(self, settlement: Settlement, *, is_urgent: bool = True) -> None:
+        """The request has ended so. Written to the journal when this returns, then sent until Redis has it.
+
+        Not at once, but with others, if it is not urgent.
+        """
         self._open.pop(settlement.request_id, None)
         is_written = self._journal.settled(settlement, self._clock.unix())
         if not is_written:
             self._observer.journal_failed()
-        if not self._outbox.put(settlement, is_written=is_written):
+        if not self._outbox.put(settlement, is_written=is_written, is_urgent=is_urgent):
             self._journal.leave(settlement.request_id)
             self._observer.left()
 

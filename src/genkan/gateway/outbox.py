@@ -8,6 +8,9 @@ again.
 
 It knows what it settled for 120 s. What may have been settled longer ago, as Redis was away since, is looked up first.
 
+A batch costs Redis and this worker nearly as much as one settlement, so what is not urgent waits a moment for others.
+Urgent is what gives back something scarce: the client's next request may need it.
+
 A settlement that Redis alone refuses, while it takes others, must not stop them: a batch that is refused is sent again
 one by one, and what is refused ``REFUSALS`` times is set aside.
 """
@@ -24,6 +27,7 @@ from genkan.gateway.settling import reason, settled_long_ago, settled_or_refused
 from genkan.store.accounts import Accounts, Outcome, Settlement
 
 SURE_AFTER_S = 3.0
+GATHER_S = 0.004
 REFUSALS = 5
 _BATCH = 100
 _AT_MOST = 50_000
@@ -71,6 +75,7 @@ class Outbox:
         self._looks, self._look_s = 0, 0.0  # for those in a row, and when the next is due
         self._refusals: Counter[str] = Counter()
         self._batch = _BATCH
+        self._gathering: asyncio.TimerHandle | None = None  # until what is not urgent is sent
         self._done_s = 0.0
         self._wanted = asyncio.Event()
         self._empty = asyncio.Event()
@@ -79,22 +84,29 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, settlement: Settlement, *, is_written: bool = True) -> bool:
-        """Have it settled as soon as can be: the sending begins in the next turn of the event loop. False: no place.
+    def put(self, settlement: Settlement, *, is_written: bool = True, is_urgent: bool = True) -> bool:
+        """Have it settled: as soon as can be, or with others that come within ``GATHER_S``. False: there is no place.
 
-        ``is_written``: whether the journal has it.
+        ``is_written``: whether the journal has it. What is urgent sends all that waits along with it.
         """
         waiting = self._waiting
         if len(waiting) >= self._at_most or self._waiting_bytes >= self._at_most_bytes:
             return False
         if not waiting:
             self._empty.clear()
-            self._wanted.set()
         waiting.append(settlement)
         self._waiting_bytes += _size(settlement)
         if not is_written:
             self._unwritten[settlement.request_id] = settlement
+        if is_urgent:
+            self._wanted.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._gathered)
         return True
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._wanted.set()
 
     def lost_ground(self) -> None:
         """Redis may have forgotten what it took last: all that is not sure is sent again, before anything else."""
@@ -131,6 +143,7 @@ class Outbox:
 
     async def drained(self) -> None:
         """Wait until Redis took all that was put."""
+        self._wanted.set()
         await self._empty.wait()
 
     async def run(self) -> None:
@@ -138,6 +151,7 @@ class Outbox:
         pause_s = _SHORTEST_PAUSE_S
         while True:
             await self._wanted.wait()
+            self._wanted.clear()
             try:
                 if self._forgotten and self._clock.monotonic() >= self._look_s:
                     await self._bring_back()
@@ -151,8 +165,9 @@ class Outbox:
                 is_well = False
             self._observer.queued(len(self._waiting))
             if not (self._waiting or self._forgotten):
-                self._wanted.clear()
                 self._empty.set()
+            elif not is_well or self._gathering is None:
+                self._wanted.set()
             if is_well and not (self._forgotten and not self._waiting):
                 pause_s = _SHORTEST_PAUSE_S
             else:

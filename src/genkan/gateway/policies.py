@@ -1,12 +1,12 @@
 """Which limits and budgets apply to whom: configuration → plans, made once and kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from genkan.config import BudgetConfig, Config, LimitConfig, RateConfig
 from genkan.gateway.api_key import ApiKey
-from genkan.store.accounts import Line, Plan, Unit
+from genkan.store.accounts import Line, LineState, Plan, Unit
 from genkan.wire.caller import LOCAL_TENANT, Caller
 
 _MAX_KEPT = 10_000
@@ -14,6 +14,7 @@ _DAY_S = 86_400.0
 #: How long a budget's count is kept: longer than its period, so that a late settlement still finds it.
 _KEPT_S = {"day": 3 * _DAY_S, "month": 62 * _DAY_S, "total": 36_500 * _DAY_S}
 _NANO = 10**9
+_FEW = 32  # places; a client soon has so many requests under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,15 @@ class Warn:
     text: str  # which budget, for the header
 
 
+class Scarcity:
+    """Whether what a request gives back may be all that its client lacks for the next: money, or a place among few."""
+
+    __slots__ = ("is_now",)
+
+    def __init__(self) -> None:
+        self.is_now = True
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What applies to one caller's requests to one route. Made once, so what follows from the plan is worked out."""
@@ -34,12 +44,25 @@ class Policy:
     has_budgets: bool = field(init=False)
     without_budgets: Plan = field(init=False)
     most_tokens: int | None = field(init=False)  # that its limits on tokens let anyone take at once
+    plenty: tuple[tuple[int, int], ...] = field(init=False)  # of each lease its place, and how many left are plenty
+    scarcity: Scarcity = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         without_budgets = tuple(line for line in self.plan if line.kind != "budget")
         object.__setattr__(self, "without_budgets", without_budgets)
         object.__setattr__(self, "has_budgets", len(without_budgets) < len(self.plan))
         object.__setattr__(self, "most_tokens", most_tokens_at_once(self.plan))
+        leases = ((place, max(line.limit // 2, _FEW)) for place, line in enumerate(self.plan) if line.kind == "lease")
+        object.__setattr__(self, "plenty", tuple(leases))
+        object.__setattr__(self, "scarcity", Scarcity())
+
+    def note(self, states: Sequence[LineState]) -> None:
+        """``states`` are the latest of the plan's lines that this worker was told, or none if it was told nothing."""
+        self.scarcity.is_now = (
+            self.has_budgets
+            or len(states) != len(self.plan)
+            or any(states[place].remaining < plenty for place, plenty in self.plenty)
+        )
 
 
 class Policies:

@@ -78,9 +78,9 @@ class Reservations:
             self._give_up(admission)
         return reservation
 
-    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Put right what was taken, in the background."""
-        self._ledger.settle(settlement)
+    def settle(self, reservation: Reservation, settlement: Settlement, *, is_urgent: bool = True) -> None:
+        """Put right what was taken, in the background: at once, or soon if it is not urgent."""
+        self._ledger.settle(settlement, is_urgent=is_urgent)
         if reservation.local is not None:
             own = replace(settlement, plan=reservation.local.plan, row=b"", was_admitted=True)
             task = asyncio.get_running_loop().create_task(self._local.settle([own]))

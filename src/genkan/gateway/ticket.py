@@ -21,7 +21,7 @@ from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.estimate import Estimator, Size, answers_to
 from genkan.gateway.ledger import Ledger
-from genkan.gateway.policies import fitted, most_tokens_at_once
+from genkan.gateway.policies import Scarcity, fitted, most_tokens_at_once
 from genkan.gateway.reservations import Reservation, Reservations, TimeLeft
 from genkan.store.accounts import Amounts, Plan, Settlement
 from genkan.upstream.base import Answer, Call
@@ -68,6 +68,7 @@ class Ticket:
         "_raw_usage",
         "_request",
         "_reservation",
+        "_scarcity",
         "_size",
         "_till",
         "_usage",
@@ -91,6 +92,7 @@ class Ticket:
         prompt_tokens: int,
         headers: list[Header],
         max_tokens: int | None,
+        scarcity: Scarcity,
     ) -> None:
         """``headers`` tell the client of its limits. ``max_tokens`` is set where a budget bounds the answer.
 
@@ -105,6 +107,7 @@ class Ticket:
         self._caller = caller
         self._chain = chain
         self._reservation = reservation
+        self._scarcity = scarcity
         self._is_recorded = reservation.admission.draft != b""
         self._estimator = estimator
         self._size = size
@@ -244,7 +247,9 @@ class Ticket:
             actual = Amounts(reserved.requests, tokens, tokens, paid.cost_nano_usd or 0)
         row = self._row(state, paid, saved_nano_usd) if self._is_recorded else b""
         self._till.reservations.settle(
-            reservation, Settlement(self.request_id, plan, reserved, actual, row, reservation.was_admitted)
+            reservation,
+            Settlement(self.request_id, plan, reserved, actual, row, reservation.was_admitted),
+            is_urgent=self._scarcity.is_now,
         )
 
     def _row(self, state: str, paid: "_Attempt | None", saved_nano_usd: int) -> bytes:

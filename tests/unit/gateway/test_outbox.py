@@ -1,11 +1,12 @@
 """What is sent again after Redis has forgotten it, when it is not easily found."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 
 import pytest
-from ledgers import FlakyAccounts, eventually, settlement
+from ledgers import FlakyAccounts, eventually, one_each, rows_of, settlement
 from scripted_upstreams import VirtualClock
 
 from genkan.gateway import outbox
@@ -113,6 +114,41 @@ async def test_what_is_found_goes_on_while_the_rest_is_looked_for(accounts: Flak
         clock.now_s += 1.0
         await box.drained()
         assert accounts.asked == [["a"], ["b"]]
+
+
+async def test_what_is_not_urgent_waits_for_others_and_goes_with_what_is(
+    accounts: FlakyAccounts, clock: VirtualClock
+) -> None:
+    async with sending(Journal(), accounts, clock) as box:
+        for each in "abc":
+            assert box.put(settlement(each), is_urgent=False)
+            await asyncio.sleep(0)
+        assert accounts.asked == []
+        await eventually(lambda: accounts.asked == [["a", "b", "c"]])
+        assert box.put(settlement("d"), is_urgent=False)
+        assert box.put(settlement("e"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert accounts.asked == [["a", "b", "c"], ["d", "e"]]
+        assert box.put(settlement("f"), is_urgent=False)
+        await box.drained()  # which waits for nothing else
+        assert accounts.asked[-1] == ["f"]
+
+
+async def test_all_that_was_put_is_sent_whatever_was_urgent_and_came_while_others_were_sent(
+    accounts: FlakyAccounts, clock: VirtualClock
+) -> None:
+    rng = random.Random(7)
+    async with sending(Journal(), accounts, clock) as box:
+        for number in range(500):
+            accounts.faults = rng.choices(["ok", "lost", "timeout", "half"], [9, 1, 1, 1], k=1)
+            assert box.put(settlement(f"r{number}"), is_urgent=rng.random() < 0.3)
+            for _ in range(rng.randrange(4)):
+                await asyncio.sleep(0)
+        accounts.faults = []
+        await eventually(lambda: len(box) == 0)
+        await box.drained()
+    assert len(one_each(await rows_of(accounts))) == 500
 
 
 async def test_what_is_nowhere_is_not_looked_for_for_ever(

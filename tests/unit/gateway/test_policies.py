@@ -9,7 +9,7 @@ from genkan.config import Config
 from genkan.config.limits import BudgetConfig, LimitConfig
 from genkan.gateway.api_key import ApiKey
 from genkan.gateway.policies import Policies, Policy
-from genkan.store.accounts import Line, Unit
+from genkan.store.accounts import Line, LineState, Unit
 from genkan.wire.caller import Caller
 
 NOON_S = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
@@ -164,3 +164,22 @@ def test_groups_name_everything_that_has_limits() -> None:
 def test_where_nobody_has_a_key_everybodys_tenant_is_among_the_groups(tenants: list[dict[str, str]]) -> None:
     policies = Policies(config(limits={"tenant": rate(2)}, tenants=tenants), lambda _: None)
     assert "tenant local" in dict(policies.groups([], NOON_S))
+
+
+def test_what_is_given_back_is_scarce_where_money_or_few_places_are_left() -> None:
+    def scarce(policy: Policy, *remaining: int) -> bool:
+        policy.note([LineState(each, 0, 0) for each in remaining])
+        return policy.scarcity.is_now
+
+    places = Line("t:a:concurrent", "lease", Unit.REQUESTS, 100, 30.0)
+    rate = Line("t:a:requests", "bucket", Unit.REQUESTS, 10, 60.0, 10)
+    money = Line("t:a:usd", "budget", Unit.BUDGET_NANO_USD, 10**9, 60.0)
+    few = Line("t:a:concurrent", "lease", Unit.REQUESTS, 2, 30.0)
+    assert scarce(Policy((rate, places)))  # nothing is known
+    assert not scarce(Policy((rate, places)), 0, 50)
+    assert scarce(Policy((rate, places)), 10, 49)
+    assert scarce(Policy((few,)), 2)
+    assert scarce(Policy((money,)), 10**9)
+    assert not scarce(Policy(()))
+    policy = Policy((places,))
+    assert (scarce(policy, 99), scarce(policy, 3), scarce(policy, 60)) == (False, True, False)  # the latest counts
