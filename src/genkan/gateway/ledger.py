@@ -23,6 +23,7 @@ from genkan.store.accounts import Accounts, Admission, Settlement
 
 _TEND_EVERY_S = 5.0
 _RETRY_EVERY_S = 1.0
+_MANY_OPEN = 8  # requests; with fewer, a settlement goes out along with the next admission
 _AT_ONCE = 100  # closed or renewed by one call
 
 _Duty = tuple[Callable[[], Awaitable[None]], str]  # and what it is called
@@ -121,13 +122,13 @@ class Ledger:
     def settle(self, settlement: Settlement, *, is_urgent: bool = True) -> None:
         """The request has ended so. Written to the journal when this returns, then sent until Redis has it.
 
-        Not at once, but with others, if it is not urgent.
+        Not at once, but with others, if it is not urgent and there are many under way that may soon end.
         """
         self._open.pop(settlement.request_id, None)
         is_written = self._journal.settled(settlement, self._clock.unix())
         if not is_written:
             self._observer.journal_failed()
-        if not self._outbox.put(settlement, is_written=is_written, is_urgent=is_urgent):
+        if not self._outbox.put(settlement, is_written=is_written, is_urgent=is_urgent or len(self._open) < _MANY_OPEN):
             self._journal.leave(settlement.request_id)
             self._observer.left()
 
