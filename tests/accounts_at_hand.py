@@ -1,6 +1,5 @@
 """Admissions, and the ledger behind them, on accounts in memory: all that a pipeline needs besides its upstreams."""
 
-import asyncio
 import atexit
 import tempfile
 from collections.abc import Sequence
@@ -112,7 +111,6 @@ class AccountsAtHand:
 
     async def settled(self) -> None:
         """Returns once ``accounts`` have all that was settled."""
-        await asyncio.sleep(0)  # a ticket settles once its client has the end of its answer
         await self.ledger._outbox.drained()
 
     async def rows(self) -> list[Row]:

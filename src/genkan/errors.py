@@ -34,12 +34,12 @@ GenkanError
    ├─ NoUpstream 503                 every deployment that could answer is being left alone
    ├─ EngineOverloaded 503 · EngineUnavailable 503 · EngineFailed 500
    ├─ TooManyClients 503(limit)
-   ├─ BatcherFull 503(limit) · BatcherStopped 503
    ├─ ReaderTooSlow 408(limit_tokens)
    ├─ ServerStopping 503             the server ends before the answer does
    └─ InternalError 500              a bug of ours
 
-`wire/error_body.py` turns a RequestError into OpenAI's error body; nothing else does.
+`wire/error_body.py` turns a RequestError into OpenAI's error body; nothing else does. A batcher's two RequestErrors are
+in `batching/errors.py`.
 """
 
 from typing import Literal
@@ -460,31 +460,6 @@ class TooManyClients(RequestError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"At most {limit} clients are served at once, and so many are.")
         self.limit = limit
-
-
-class BatcherFull(RequestError):
-    """As many items wait to be in a batch as may, or the call alone brings more."""
-
-    status = 503
-    type = "service_unavailable_error"
-    code = "server_is_overloaded"
-    retry_after_s = 1.0
-
-    def __init__(self, *, limit: int, waiting: int, more: int) -> None:
-        super().__init__(f"At most {limit} items may wait to be in a batch; {waiting} do, and {more} more came.")
-        self.limit = limit
-
-
-class BatcherStopped(RequestError):
-    """The batcher takes nothing: it has not been started, or it has been stopped."""
-
-    status = 503
-    type = "service_unavailable_error"
-    code = "server_shutting_down"
-    retry_after_s = 5.0
-
-    def __init__(self) -> None:
-        super().__init__("The batcher is not running.")
 
 
 class ReaderTooSlow(RequestError):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genkan import DynamicBatcher
-from genkan.errors import BatcherFull, BatcherStopped
+from genkan.batching.errors import BatcherFull, BatcherStopped
 
 WAIT_S = 30.0
 

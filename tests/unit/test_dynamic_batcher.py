@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from genkan import DynamicBatcher, dynamic_batcher
-from genkan.errors import BatcherFull, BatcherStopped
+from genkan.batching.errors import BatcherFull, BatcherStopped
 
 pytestmark = pytest.mark.anyio
 WAIT_S = 10.0  # how long anything here waits for something that happens at once

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from genkan.errors import BatcherFull
+from genkan.batching.errors import BatcherFull
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")

@@ -10,10 +10,10 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Generic, Literal
 
+from genkan.batching.errors import BatcherFull, BatcherStopped
 from genkan.batching.function import BatchFunction
 from genkan.batching.line import BatchLine, Input, Output, Ticket
 from genkan.batching.record import BatcherStatistics, BatchRecord
-from genkan.errors import BatcherFull, BatcherStopped
 
 #: The workers whose batch is being computed here.
 _computing: ContextVar[object] = ContextVar("computing", default=None)

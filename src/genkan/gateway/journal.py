@@ -1,7 +1,7 @@
 """The journal: what a worker must not forget, in files beside it until Redis has it.
 
 Theory. Before an upstream is asked, a record of the request is written; before Redis is told how it ended, another. So
-whatever a worker has done, and Redis does not know, can be read from its files if it dies: a record is one write(2) to
+whatever a worker has done, and Redis does not know, can be read from its files if it dies: a record is one pwrite(2) to
 a file in the page cache, which outlives the process. Only if the machine fails does it matter whether it is on the
 disk as well; every ``fsync_s`` it is.
 

@@ -106,7 +106,7 @@ class Ledger:
         self._open[admission.request_id] = _Opened(admission, was_admitted, self._clock.monotonic())
 
     def attempt_begun(self, request_id: str, attempt: int, deployment: str) -> None:
-        """An upstream is about to be asked. Written to the journal when this returns. About 5 µs, write(2) included.
+        """An upstream is about to be asked. Written to the journal when this returns. About 5 µs, pwrite(2) included.
 
         The request must be open. ``attempt`` counts from 1; ``deployment`` is a ``model@upstream``.
         """

@@ -8,8 +8,8 @@ again.
 
 It knows what it settled for 120 s. What may have been settled longer ago, as Redis was away since, is looked up first.
 
-A batch costs Redis and this worker nearly as much as one settlement, so what is not urgent waits a moment for others.
-Urgent is what gives back something scarce: the client's next request may need it.
+To send costs Redis and this worker the same for one settlement as for a hundred, besides what each takes, so what is
+not urgent waits a moment for others. Urgent is what gives back something scarce: the client's next request may need it.
 
 A settlement that Redis alone refuses, while it takes others, must not stop them: a batch that is refused is sent again
 one by one, and what is refused ``REFUSALS`` times is set aside.

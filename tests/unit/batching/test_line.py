@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genkan.batching.errors import BatcherFull
 from genkan.batching.line import BatchLine, Ticket
-from genkan.errors import BatcherFull
 
 WAIT_S = 0.1
 Line = BatchLine[int, int]
