@@ -5,6 +5,7 @@ table are made from these declarations. `file.py` reads the file and the environ
 """
 
 from genkan.config.base import Section
+from genkan.config.cache import CacheConfig, EmbedderConfig, JudgeConfig, RouteCacheConfig
 from genkan.config.file import DEFAULT_PATH, OVERRIDE_PREFIX, PATH_VARIABLE, config_path, load
 from genkan.config.limits import (
     Algorithm,
@@ -46,12 +47,15 @@ __all__ = [
     "Algorithm",
     "BreakerConfig",
     "BudgetConfig",
+    "CacheConfig",
     "Config",
     "ConnectionsConfig",
     "DeploymentConfig",
+    "EmbedderConfig",
     "EngineUpstreamConfig",
     "FallbackReason",
     "HealthConfig",
+    "JudgeConfig",
     "KeysConfig",
     "LedgerConfig",
     "LimitConfig",
@@ -65,6 +69,7 @@ __all__ = [
     "RateConfig",
     "RedisConfig",
     "RetryConfig",
+    "RouteCacheConfig",
     "RouteConfig",
     "Section",
     "ServerConfig",

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from genkan.config.base import Name, Seconds, Section
+from genkan.config.cache import CacheConfig, EmbedderConfig, RouteCacheConfig
 from genkan.config.limits import LimitConfig, LimitsConfig, PricesConfig, TenantConfig
 from genkan.config.store import KeysConfig, LedgerConfig, RedisConfig
 from genkan.config.upstreams import EngineUpstreamConfig, OpenAiUpstreamConfig, UpstreamConfig
@@ -71,6 +72,11 @@ class ModelConfig(Section):
     max_output_tokens: int = Field(
         default=4096, ge=1, description="Where a budget applies, the longest answer of a request that does not say."
     )
+    revision: str = Field(
+        default="",
+        max_length=256,
+        description="Any name of what is served under this one: change it, and answers stored before are not given.",
+    )
     owned_by: str = Field(default="genkan", description="Shown by the model lists.")
     released: date = Field(default=date(2025, 1, 1), strict=False, description="`created` in the model lists.")
     defaults: ModelDefaults = ModelDefaults()
@@ -117,6 +123,7 @@ class RouteConfig(Section):
     )
     total_s: Seconds = Field(default=600.0, description="For all attempts together, to the end of the answer.")
     retry: RetryConfig = RetryConfig()
+    cache: RouteCacheConfig = RouteCacheConfig()
 
 
 class TelemetryConfig(Section):
@@ -137,6 +144,7 @@ class Config(Section):
     upstreams: list[UpstreamConfig] = Field(min_length=1)
     models: list[ModelConfig] = Field(min_length=1)
     routes: list[RouteConfig] = Field(default_factory=list)
+    cache: CacheConfig = CacheConfig()
     limits: LimitsConfig = LimitsConfig()
     tenants: list[TenantConfig] = Field(default_factory=list)
     prices: PricesConfig = Field(
@@ -144,6 +152,9 @@ class Config(Section):
     )
     ledger: LedgerConfig = LedgerConfig()
     engine: EngineConfig = EngineConfig()
+    embedder: EmbedderConfig | None = Field(
+        default=None, description="Left out, there are no embeddings, and no process that computes them."
+    )
     telemetry: TelemetryConfig = TelemetryConfig()
 
     @property
