@@ -36,6 +36,7 @@ class AccountsTold:
     locally: int = 0
     low: list[str] = field(default_factory=list)
     bills: list[tuple[str, Usage, int | None, int]] = field(default_factory=list)
+    spares: list[tuple[str, Usage, int]] = field(default_factory=list)
 
     def denied(self, kind: str, unit: str, scope: str) -> None:
         self.denials.append((kind, unit, scope))
@@ -48,6 +49,9 @@ class AccountsTold:
 
     def billed(self, deployment: str, usage: Usage, cost_nano_usd: int | None, saved_nano_usd: int) -> None:
         self.bills.append((deployment, usage, cost_nano_usd, saved_nano_usd))
+
+    def spared(self, deployment: str, usage: Usage, saved_nano_usd: int) -> None:
+        self.spares.append((deployment, usage, saved_nano_usd))
 
 
 class AccountsAtHand:

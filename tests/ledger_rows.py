@@ -64,6 +64,14 @@ def row(name: str = "req_1", **changes: Any) -> bytes:
     return json.dumps(fields | changes, separators=(",", ":")).encode()
 
 
+def stored_row(name: str = "req_1", tier: str = "exact", **changes: Any) -> bytes:
+    """A request that got the answer of `attempt`, stored."""
+    stored = {"tier": tier, "deployment": "gpt-4.1@openai"}
+    usage = attempt()["usage"]
+    changes = {"usage": usage, "cost_nano_usd": 0, "saved_nano_usd": 54_000, "answered": None} | changes
+    return row(name, attempts=[], stored=stored, **changes)
+
+
 def lost_row(name: str = "req_1", **changes: Any) -> bytes:
     """What stands for a request whose worker died."""
     return row(name, state="lost", usage=None, cost_nano_usd=None, saved_nano_usd=0, attempts=[], **changes)

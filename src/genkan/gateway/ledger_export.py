@@ -21,7 +21,7 @@ Cell = str | int | None
 _REQUEST = ("id", "time", "tenant", "key", "route", "stream", "state", "late")
 _ATTEMPT = ("id", "request", "n", "time", "tenant", "key", "route", "deployment", "state", "late", "seconds")
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "estimated", "cost_usd")
-REQUEST_COLUMNS = (*_REQUEST, *_TOKENS, "saved_usd", "attempts", "deployments")
+REQUEST_COLUMNS = (*_REQUEST, *_TOKENS, "saved_usd", "attempts", "deployments", "stored")
 ATTEMPT_COLUMNS = (*_ATTEMPT, *_TOKENS)
 
 
@@ -65,8 +65,9 @@ def _csv_request(row: Row, raw: bytes) -> bytes:
     del raw
     named: tuple[Cell, ...] = (row.id, _time(row), row.tenant, row.key, row.route, _flag(row.stream), row.state)
     tokens = _tokens(row.usage, estimated=row.estimated, cost_nano_usd=row.cost_nano_usd)
-    deployments = " ".join(attempt.deployment for attempt in row.attempts)
-    return csv_line((*named, _flag(row.late), *tokens, usd_text(row.saved_nano_usd), len(row.attempts), deployments))
+    deployments = " ".join(attempt.deployment for attempt in row.attempts) or row.deployment
+    saved = usd_text(row.saved_nano_usd)
+    return csv_line((*named, _flag(row.late), *tokens, saved, len(row.attempts), deployments, row.tier))
 
 
 def _csv_attempts(row: Row, raw: bytes) -> bytes:

@@ -35,6 +35,9 @@ class Sums:
     cost_nano_usd: int = 0  # of those whose cost is known
     unknown_cost: int = 0  # requests that used tokens whose price is not known
     saved_nano_usd: int = 0  # by prefix caches
+    stored_answers: int = 0  # requests that got one, of these or of one that was under way; their tokens are not above
+    stored_tokens: int = 0  # of their prompts and answers
+    stored_saved_nano_usd: int = 0  # what those had cost
 
     def add_row(self, row: Row) -> None:
         """Count one request."""
@@ -44,6 +47,11 @@ class Sums:
             return
         if row.state not in NO_ERROR:
             self.errors += 1
+        if row.tier is not None:
+            self.stored_answers += 1
+            self.stored_tokens += 0 if row.usage is None else row.usage.total
+            self.stored_saved_nano_usd += row.saved_nano_usd
+            return
         if (usage := row.usage) is not None:
             self.prompt_tokens += usage.prompt
             self.completion_tokens += usage.completion
@@ -65,7 +73,11 @@ class Sums:
     def as_json(self) -> dict[str, Any]:
         """All of it, with the money in dollars besides."""
         counted: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
-        return counted | {"cost_usd": usd_number(self.cost_nano_usd), "saved_usd": usd_number(self.saved_nano_usd)}
+        return counted | {
+            "cost_usd": usd_number(self.cost_nano_usd),
+            "saved_usd": usd_number(self.saved_nano_usd),
+            "stored_saved_usd": usd_number(self.stored_saved_nano_usd),
+        }
 
 
 COUNTERS = tuple(field.name for field in fields(Sums))
@@ -181,7 +193,7 @@ def report(totals: Totals, by: By, *, since: date | None = None, until: date | N
 
 
 def savings(totals: Totals) -> dict[str, Any]:
-    """What prefix caches saved, ours and the upstreams', by model and in all, ready to be written as JSON."""
+    """What prefix caches saved, ours and the upstreams', and stored answers: by model and in all, ready for JSON."""
     return {
         "since": _iso(totals.first_s),
         **_saved(totals.total()),
@@ -196,6 +208,10 @@ def _saved(sums: Sums) -> dict[str, Any]:
         "saved_tokens": sums.cached_tokens,
         "saved_nano_usd": sums.saved_nano_usd,
         "saved_usd": usd_number(sums.saved_nano_usd),
+        "stored_answers": sums.stored_answers,
+        "stored_tokens": sums.stored_tokens,
+        "stored_saved_nano_usd": sums.stored_saved_nano_usd,
+        "stored_saved_usd": usd_number(sums.stored_saved_nano_usd),
     }
 
 

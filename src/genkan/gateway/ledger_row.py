@@ -46,10 +46,14 @@ class Row(NamedTuple):
     saved_nano_usd: int
     attempts: tuple[AttemptRow, ...]
     answered: int | None  # by which attempt, from 1
+    tier: str | None = None  # where the answer was stored, if no attempt was made for it
+    stored_by: str = ""  # the deployment that had given it
 
     @property
     def deployment(self) -> str:
-        """That of the attempt that answered, or else of the last; "" if there was none."""
+        """That of the attempt that answered, or else of the last; "" if there was none, nor a stored answer."""
+        if self.tier is not None:
+            return self.stored_by
         return self.attempts[(self.answered or 0) - 1].deployment if self.attempts else ""
 
 
@@ -76,7 +80,15 @@ def _row(raw: Any) -> Row:
     ):
         raise TypeError
     time_s, usage, cost = _time(raw["t"]), _usage(raw["usage"]), _cost(raw["cost_nano_usd"])
-    return Row(name, time_s, tenant, key, route, stream, state, late, usage, estimated, cost, saved, attempts, answered)
+    row = Row(name, time_s, tenant, key, route, stream, state, late, usage, estimated, cost, saved, attempts, answered)
+    return row if (stored := raw.get("stored")) is None else _from_store(row, stored)
+
+
+def _from_store(row: Row, raw: Any) -> Row:
+    tier, deployment = raw["tier"], raw["deployment"]
+    if not type(tier) is type(deployment) is str:
+        raise TypeError
+    return row._replace(tier=tier, stored_by=deployment)
 
 
 def _attempt(raw: Any) -> AttemptRow:

@@ -8,6 +8,9 @@ word is billed the estimated prompt, which has been read by then, unless the req
 answer came for another reason nothing is billed. Attempts that did not answer are never the client's to pay; what their
 upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where the
 connection broke or took too long.
+
+Who gets a stored answer, or that of another request which was the same, pays nothing for it: it counts as a request and
+takes no tokens. Its row says from where it came, and as saved what it had cost.
 """
 
 import re
@@ -42,6 +45,18 @@ class TicketObserver(Protocol):
     def billed(self, deployment: str, usage: Usage, cost_nano_usd: int | None, saved_nano_usd: int) -> None:
         """An attempt answered a client."""
 
+    def spared(self, deployment: str, usage: Usage, saved_nano_usd: int) -> None:
+        """A client got what the deployment had answered before, or to another."""
+
+
+class Spared(NamedTuple):
+    """An answer that no attempt was made for."""
+
+    tier: str  # where it was found: "exact", "normalised", "alias", "semantic", or "shared" with another request
+    deployment: str  # that had given it
+    usage: Usage
+    cost_nano_usd: int | None  # as it was given
+
 
 class Till(NamedTuple):
     """What all tickets of a worker share."""
@@ -70,6 +85,7 @@ class Ticket:
         "_reservation",
         "_scarcity",
         "_size",
+        "_spared",
         "_till",
         "_usage",
         "headers",
@@ -117,6 +133,7 @@ class Ticket:
         self._usage: Usage | None = None
         self._answering: _Attempt | None = None  # once it is known whose answer the client gets
         self._answer: Answer | None = None
+        self._spared: Spared | None = None
         self._is_settled = False
 
     # Recorder
@@ -160,6 +177,13 @@ class Ticket:
         self._answering, self._answer = self._attempts[attempt - 1], answer
         if (state := self._answering.state) is not None:
             self._settle(state)
+
+    def spare(self, spared: Spared, state: str = "ok") -> None:
+        """The client gets an answer that was there. Does nothing once it is settled."""
+        if not self._is_settled:
+            self._spared = spared
+            self._settle(state)
+            self._till.observer.spared(spared.deployment, spared.usage, spared.cost_nano_usd or 0)
 
     def failed(self, error: BaseException) -> None:
         """No answer came of it. Does nothing once it is settled."""
@@ -254,30 +278,33 @@ class Ticket:
 
     def _row(self, state: str, paid: "_Attempt | None", saved_nano_usd: int) -> bytes:
         caller, attempts, answering = self._caller, self._attempts, self._answering
-        return orjson.dumps(
-            {
-                "id": self.request_id,
-                "t": round(self._till.clock.unix(), 6),
-                "tenant": caller.tenant,
-                "key": caller.key_id,
-                "route": self._chain.name,
-                "stream": self._request.stream,
-                "state": state,
-                **_bill(paid),
-                "saved_nano_usd": saved_nano_usd,
-                "answered": None if answering is None else attempts.index(answering) + 1,
-                "attempts": [
-                    {
-                        "n": n,
-                        "deployment": attempt.deployment.name,
-                        "state": attempt.state,
-                        **_bill(attempt),
-                        "seconds": attempt.seconds,
-                    }
-                    for n, attempt in enumerate(attempts, 1)
-                ],
-            }
-        )
+        row = {
+            "id": self.request_id,
+            "t": round(self._till.clock.unix(), 6),
+            "tenant": caller.tenant,
+            "key": caller.key_id,
+            "route": self._chain.name,
+            "stream": self._request.stream,
+            "state": state,
+            **_bill(paid),
+            "saved_nano_usd": saved_nano_usd,
+            "answered": None if answering is None else attempts.index(answering) + 1,
+            "attempts": [
+                {
+                    "n": n,
+                    "deployment": attempt.deployment.name,
+                    "state": attempt.state,
+                    **_bill(attempt),
+                    "seconds": attempt.seconds,
+                }
+                for n, attempt in enumerate(attempts, 1)
+            ],
+        }
+        if (spared := self._spared) is not None:
+            row["usage"] = _tokens(spared.usage)
+            row["saved_nano_usd"] = spared.cost_nano_usd or 0
+            row["stored"] = {"tier": spared.tier, "deployment": spared.deployment}
+        return orjson.dumps(row)
 
 
 class _Attempt:
@@ -331,15 +358,15 @@ def _bill(paid: _Attempt | None) -> dict[str, Any]:
         return _NOTHING
     if (usage := paid.usage) is None:
         return {"usage": None, "estimated": False, "cost_nano_usd": paid.cost_nano_usd}
+    return {"usage": _tokens(usage), "estimated": paid.is_estimated, "cost_nano_usd": paid.cost_nano_usd}
+
+
+def _tokens(usage: Usage) -> dict[str, int]:
     return {
-        "usage": {
-            "prompt": usage.prompt,
-            "completion": usage.completion,
-            "cached": usage.cached,
-            "cache_write": usage.cache_write,
-        },
-        "estimated": paid.is_estimated,
-        "cost_nano_usd": paid.cost_nano_usd,
+        "prompt": usage.prompt,
+        "completion": usage.completion,
+        "cached": usage.cached,
+        "cache_write": usage.cache_write,
     }
 
 

@@ -44,6 +44,13 @@ class AccountMetrics:
             "genkan_saved_usd", "What prompt tokens read from upstreams' caches saved", ["deployment"],
             registry=registry,
         )  # fmt: skip
+        self._spared = Counter(
+            "genkan_spared_tokens", "Tokens of stored answers, and of those shared with another request",
+            ["deployment"], registry=registry,
+        )  # fmt: skip
+        self._spared_cost = Counter(
+            "genkan_spared_usd", "What stored and shared answers had cost", ["deployment"], registry=registry
+        )
         self._unpriced = Counter(
             "genkan_unpriced", "Answers whose price is not known", ["deployment"], registry=registry
         )
@@ -89,6 +96,11 @@ class AccountMetrics:
             count(bound[2], cost_nano_usd / _NANO)
         if saved_nano_usd:
             self._tally.count(self._of(self._saved, deployment), saved_nano_usd / _NANO)
+
+    def spared(self, deployment: str, usage: Usage, saved_nano_usd: int) -> None:
+        self._tally.count(self._of(self._spared, deployment), usage.total)
+        if saved_nano_usd:
+            self._tally.count(self._of(self._spared_cost, deployment), saved_nano_usd / _NANO)
 
     def settled(self, outcome: Outcome, n: int) -> None:
         self._tally.count(self._of(self._settled, outcome), n)

@@ -257,5 +257,9 @@ async def test_sums_are_kept_as_long_as_the_rows_are() -> None:
         "saved_tokens": 0,
         "saved_nano_usd": 0,
         "saved_usd": 0.0,
+        "stored_answers": 0,
+        "stored_tokens": 0,
+        "stored_saved_nano_usd": 0,
+        "stored_saved_usd": 0.0,
         "models": [],
     }

@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from ledger_rows import attempt, failed, lost_row, row
+from ledger_rows import attempt, failed, lost_row, row, stored_row
 
 from genkan.gateway.ledger_export import ATTEMPT_COLUMNS, REQUEST_COLUMNS, Form, LedgerExport
 
@@ -63,6 +63,19 @@ def test_csv_of_requests() -> None:
         "saved_usd": "0.000006000",
         "attempts": "2",
         "deployments": "a@x b@y",
+        "stored": "",
+    }
+
+
+def test_a_stored_answer_names_its_tier_and_who_had_given_it() -> None:
+    (found,) = csv_rows(LedgerExport("csv"), stored_row())
+    told = {name: found[name] for name in ("cost_usd", "saved_usd", "attempts", "deployments", "stored")}
+    assert told == {
+        "cost_usd": "0.000000000",
+        "saved_usd": "0.000054000",
+        "attempts": "0",
+        "deployments": "gpt-4.1@openai",
+        "stored": "exact",
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_rows import DAY_1, attempt, failed, lost_row, numbered, row
+from ledger_rows import DAY_1, attempt, failed, lost_row, numbered, row, stored_row
 
 from genkan.gateway.ledger_report import BYS, By, Sums, Totals, report, savings
 
@@ -206,3 +206,13 @@ def test_sums_without_bound_can_be_written() -> None:
     largest = {"prompt": 2**63, "completion": 2**63, "cached": 0, "cache_write": 0}
     answer = report(totals_of(*(row(str(number), usage=largest) for number in range(3))), "model")
     assert json.loads(json.dumps(answer))["total"]["prompt_tokens"] == 3 * 2**63
+
+
+def test_stored_answers_are_counted_apart() -> None:
+    totals = Totals()
+    totals.feed([("1-0", row("a")), ("2-0", stored_row("b")), ("3-0", stored_row("c", tier="shared"))])
+    total = totals.total()
+    assert (total.requests, total.prompt_tokens, total.completion_tokens, total.cost_nano_usd) == (3, 10, 5, 54_000)
+    assert (total.stored_answers, total.stored_tokens, total.stored_saved_nano_usd) == (2, 30, 108_000)
+    assert total.saved_nano_usd == 6_000
+    assert list(totals.by("model")) == ["gpt-4.1"]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from ledger_rows import DAY_1, attempt, failed, lost_row, row
+from ledger_rows import DAY_1, attempt, failed, lost_row, row, stored_row
 
 from genkan.gateway.ledger_row import AttemptRow, read_row
 from genkan.wire.usage import Usage
@@ -30,6 +30,22 @@ def test_a_lost_row_has_no_attempts() -> None:
     read = read_row(lost_row())
     assert read is not None
     assert (read.state, read.deployment, read.usage, read.cost_nano_usd) == ("lost", "", None, None)
+
+
+def test_a_stored_answer_has_the_deployment_that_had_given_it() -> None:
+    read = read_row(stored_row(tier="semantic"))
+    assert read is not None
+    assert (read.tier, read.deployment, read.cost_nano_usd, read.saved_nano_usd) == (
+        "semantic",
+        "gpt-4.1@openai",
+        0,
+        54_000,
+    )
+
+
+@pytest.mark.parametrize("stored", [{}, {"tier": "exact"}, {"tier": 1, "deployment": "a"}, "exact", [1]])
+def test_what_is_no_stored_answer_makes_no_row(stored: object) -> None:
+    assert read_row(row(stored=stored)) is None
 
 
 def test_what_it_does_not_know_it_ignores() -> None:
