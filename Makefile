@@ -91,6 +91,10 @@ bench-prefix: $(VENV)/.bench ## the prefix cache and the scheduler, with and wit
 bench-gateway: setup ## what the gateway costs, against a raw proxy and an empty route (ARGS=--quick, ARGS=--profile)
 	@$(BIN)/python -m genkan.bench.gateway $(ARGS)
 
+.PHONY: bench-embedder
+bench-embedder: setup ## embeddings through the service: one caller, 64 at once, after that, and at a stop
+	@$(BIN)/python -m genkan.bench.embedder $(ARGS)
+
 .PHONY: soak
 soak: setup ## 200,000 requests, and whether the gateway's memory stays flat (ARGS="--requests N")
 	@$(BIN)/python -m genkan.bench.soak $(ARGS)

@@ -3,9 +3,10 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import bentoml
+from bentoml.validators import ContentType
 
 HERE = Path(__file__).parent
 if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
@@ -16,17 +17,20 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
 from genkan import http_protocol
 from genkan.app import EngineProcess, GatewayProcess
 from genkan.books import URL_VARIABLE, redis_url
-from genkan.config import PATH_VARIABLE, config_path, load
+from genkan.config import PATH_VARIABLE, EmbedderConfig, config_path, load
+from genkan.embedding.model_path import is_local, model_path
+from genkan.embedding.process import EmbedderProcess
 from genkan.engine.kernels.build import check_kernels
 from genkan.engine.kv_memory import check_memory
 from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
-from genkan.front import FrontedService, collect_less, end_with_parent, name_parent, socket_path
+from genkan.front import BatchingService, FrontedService, collect_less, end_with_parent, name_parent, socket_path
 from genkan.gateway.key_secret import load_secret
 from genkan.preflight import check_settings
 from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
+from genkan.upstream.embedder import EMBED_PATH
 
 path = config_path(beside=HERE).resolve()
 try:
@@ -34,12 +38,20 @@ try:
 except ConfigError as error:
     sys.exit(f"genkan: {path}: {error}")
 os.environ[PATH_VARIABLE] = str(path)  # workers inherit it, and may start in another folder
+embedder_config = config.embedder or EmbedderConfig()
+
+#: BentoML drops requests that would wait longer, by an estimate that jumps when texts differ in length. Our own door
+#: bounds the queue, so this never comes into play.
+BATCH_LATENCY_MS = 600_000
+
+#: Said of an answer, it saves BentoML from working out a schema for each, which takes longer than all the rest.
+_JSON = ContentType("application/json")
 
 
 class Worker:
-    """What both services do around their process."""
+    """What all services do around their process."""
 
-    process: EngineProcess | GatewayProcess
+    process: EngineProcess | EmbedderProcess | GatewayProcess
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -76,12 +88,48 @@ class Engine(Worker):
         return self.process.ready
 
 
+@bentoml.service(name="genkan_embedder", service_class=BatchingService, workers=1)
+class Embedder(Worker):
+    """The embedding model, in a process of its own."""
+
+    process: EmbedderProcess
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check_what_it_needs() -> None:
+        """Runs once, before any worker starts."""
+        try:
+            model_path(embedder_config)
+        except ModelFileError as error:
+            sys.exit(f"genkan: {error}")
+
+    def __init__(self) -> None:
+        end_with_parent()
+        logging.configure(config.telemetry)
+        self.process = EmbedderProcess(embedder_config)
+
+    def __is_ready__(self) -> bool:
+        return self.process.ready
+
+    @bentoml.api(
+        route=EMBED_PATH,
+        batchable=True,
+        max_batch_size=max(2, embedder_config.max_batch_size),  # BentoML's least
+        max_latency_ms=BATCH_LATENCY_MS,
+    )
+    def embed(self, texts: list[str]) -> Annotated[list[dict[str, Any]], _JSON]:
+        """What became of each text: see EmbedderProcess. BentoML gives it the texts of many requests at once."""
+        return self.process.compute(texts)
+
+
 @bentoml.service(name="genkan", service_class=FrontedService, workers=config.server.workers)
 class Gateway(Worker):
     """The OpenAI-compatible face."""
 
     if config.engine_upstream is not None:
         engine = bentoml.depends(Engine)
+    if is_local(config.embedder):
+        embedder = bentoml.depends(Embedder)
 
     @bentoml.on_deployment
     @staticmethod
@@ -104,7 +152,11 @@ class Gateway(Worker):
         end_with_parent()
         http_protocol.install()
         logging.configure(config.telemetry)
-        self.process = GatewayProcess(config, socket_path(Engine) if config.engine_upstream is not None else None)
+        self.process = GatewayProcess(
+            config,
+            socket_path(Engine) if config.engine_upstream is not None else None,
+            embedder_socket=socket_path(Embedder) if is_local(config.embedder) else None,
+        )
         collect_less()
 
     @bentoml.api(route="/call")

@@ -25,6 +25,7 @@ from genkan.errors import (
 from genkan.gateway.breaker import Breaker, MemoryCircuits, State
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
+from genkan.gateway.embedding_model import EmbeddingModel
 from genkan.gateway.fallback import Fallback, Walk
 from genkan.gateway.meter import Meter
 from genkan.gateway.prices import PriceBook
@@ -360,4 +361,5 @@ def router_to(
             meter=None if meter is None else meter(name, place),
         )
 
-    return Router(config, deploy)
+    embedder = None if config.embedder is None else EmbeddingModel(config.embedder, prices)
+    return Router(config, deploy, embedder)

@@ -1,5 +1,5 @@
-"""The composition root: from a configuration to what each process runs. Here, and in `fleet.py` for upstreams, things
-are constructed, and nowhere else.
+"""The composition root: from a configuration to what each process runs. Here, in `fleet.py` for upstreams, `books.py`
+for accounts and `stored_answers.py` things are constructed, and nowhere else.
 
 A worker process builds one of the two and drives it by ``asgi``, ``start`` and ``aclose``; the engine also says when it
 is ``ready``, which BentoML asks of it directly.
@@ -14,11 +14,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
+from genkan.api.admin_cache import CacheEndpoint
 from genkan.api.admin_cost import CostEndpoint
 from genkan.api.admin_keys import AdminKeys
 from genkan.api.admin_ledger import LedgerEndpoint
 from genkan.api.admin_limits import LimitsEndpoint
 from genkan.api.auth import Doorkeeper
+from genkan.api.batch_predict import BatchPredictEndpoint
+from genkan.api.embeddings import EmbeddingEndpoint
 from genkan.api.exchange import Exchange, Receive, Scope, Send
 from genkan.api.generation import GenerationEndpoint
 from genkan.api.health import Health
@@ -29,20 +32,26 @@ from genkan.books import Books
 from genkan.clock import Clock, SystemClock
 from genkan.config import Config
 from genkan.fleet import Fleet
+from genkan.gateway.embedding import Embeddings
+from genkan.gateway.embedding_model import EmbeddingModel
 from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
 from genkan.serving.loading import LoadingModel
 from genkan.store.accounts import Plan
+from genkan.stored_answers import StoredAnswers
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.account_metrics import AccountMetrics
+from genkan.telemetry.cache_metrics import CacheMetrics
 from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
 from genkan.telemetry.tally import Tally
 from genkan.upstream.check import check
+from genkan.upstream.embeddings import Embeds
 from genkan.upstream.local import PREFIX_CACHE_PATH, TENANT_HEADER
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest
+from genkan.wire.embeddings import EmbeddingRequest
 
 if TYPE_CHECKING:
     from genkan.serving.local_model import LocalModel
@@ -59,8 +68,14 @@ class Asgi(Protocol):
 class GatewayProcess:
     """The HTTP face in front of the upstreams. Never imports torch."""
 
-    def __init__(self, config: Config, engine_socket: str | None, environ: Mapping[str, str] = os.environ) -> None:
-        """``engine_socket`` is None where the configuration has no engine; ``environ`` holds the upstreams' keys."""
+    def __init__(
+        self,
+        config: Config,
+        engine_socket: str | None,
+        environ: Mapping[str, str] = os.environ,
+        embedder_socket: str | None = None,
+    ) -> None:
+        """A socket is None where the configuration has no such process; ``environ`` holds the upstreams' keys."""
         server = config.server
         self._tally = Tally()
         clock, metrics = SystemClock(), GatewayMetrics(self._tally)
@@ -70,19 +85,34 @@ class GatewayProcess:
         self._environ = environ
         self._access_log = AccessLog(config.telemetry)
         self._start_check: asyncio.Task[None] | None = None
-        router = Router(config, fleet.deploy)
-        pipeline = Pipeline(router, Fallback(clock, metrics), books.admissions)
+        self._embeds = fleet.embeds(embedder_socket)
+        self._stored: StoredAnswers | None = None
+        if config.cache.enabled:
+            self._stored = StoredAnswers(config, environ, books.secret, clock, CacheMetrics(self._tally))
+        router = Router(
+            config,
+            fleet.deploy,
+            None if config.embedder is None else EmbeddingModel(config.embedder, books.prices),
+        )
+        self._pipeline = pipeline = Pipeline(
+            router,
+            Fallback(clock, metrics),
+            books.admissions,
+            None if self._stored is None else self._stored.cache,
+        )
         health, models = Health(), ModelEndpoints(router, books.prices)
         door = Doorkeeper(server, books.ring, required=config.keys.required, tenants=config.tenants, clock=clock)
         self.asgi: Asgi = Api(
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
                 CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server)},
+                EmbeddingRequest.path: {"POST": _embeddings(config, self._embeds, router, books)},
                 LIST_PATH: {"GET": models.list_all},
                 f"{LIST_PATH}/*": {"GET": models.get_one},
                 "/call": {"POST": NativeEndpoint(pipeline, server)},
+                "/batch_predict": {"POST": BatchPredictEndpoint(pipeline, server)},
                 "/models": {"GET": models.list_native},
-                **_admin(config, books, fleet, clock),
+                **_admin(config, books, fleet, self._stored, clock),
                 "/health": {"GET": health.health},
                 "/": {"GET": health.index},
             },
@@ -95,11 +125,17 @@ class GatewayProcess:
         self._access_log.start()
         await self._books.start()
         await self._fleet.start()
+        if self._stored is not None:
+            await self._stored.start(self._pipeline, self._embeds)
         self._start_check = asyncio.create_task(_say_what_is_wrong(self._config, self._environ))
 
     async def aclose(self) -> None:
         if self._start_check is not None:
             self._start_check.cancel()
+        if self._stored is not None:
+            await self._stored.aclose()
+        if self._embeds is not None:
+            await self._embeds.aclose()
         await self._fleet.aclose()
         await self._books.aclose()
         self._tally.flush()
@@ -110,7 +146,14 @@ class GatewayProcess:
         self._tally.flush()
 
 
-def _admin(config: Config, books: Books, fleet: Fleet, clock: Clock) -> PathTable:
+def _embeddings(config: Config, embeds: Embeds | None, router: Router, books: Books) -> EmbeddingEndpoint:
+    if config.embedder is None or embeds is None or router.embedder is None:
+        return EmbeddingEndpoint(None, config.server)
+    embeddings = Embeddings(embeds, router.embedder, router, books.admissions, timeout_s=config.embedder.timeout_s)
+    return EmbeddingEndpoint(embeddings, config.server, max_inputs=config.embedder.max_inputs)
+
+
+def _admin(config: Config, books: Books, fleet: Fleet, stored: StoredAnswers | None, clock: Clock) -> PathTable:
     keys = AdminKeys(books.issuer, books.ring, config.server, clock)
     ledger = LedgerEndpoint(books.reading, clock, keep_days=config.ledger.keep_days)
     limits = LimitsEndpoint(books.reading, lambda: chain(books.groups(), _deployments(fleet)))
@@ -123,6 +166,9 @@ def _admin(config: Config, books: Books, fleet: Fleet, clock: Clock) -> PathTabl
         "/admin/cost/report": {"GET": ledger.report},
         "/admin/cost/compare": {"GET": CostEndpoint(books.prices).compare},
     }
+    if stored is not None:
+        cache = CacheEndpoint(stored)
+        table["/admin/cache"] = {"GET": cache.get, "DELETE": cache.delete}
     if fleet.engine is not None:
         prefix_cache = PrefixCacheEndpoint(fleet.engine)
         table[PREFIX_CACHE_PATH] = {"GET": prefix_cache.get, "DELETE": prefix_cache.delete}

@@ -60,7 +60,7 @@ class Books:
             keys: KeyStore = MemoryKeyStore()
         else:
             keys = self._on_redis(address, clock)
-        secret = load_secret(environ, config)
+        self.secret = secret = load_secret(environ, config)
         seen = None if url is None else SeenKeys(Path(config.redis.data_dir) / SEEN_KEYS_FILE)
         self.ring = KeyRing(keys, secret, clock, trust_s=config.redis.when_lost.keys_s, seen=seen)
         self.issuer = KeyIssuer(keys, secret, clock)

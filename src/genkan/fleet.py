@@ -16,8 +16,11 @@ from genkan.gateway.policies import lines
 from genkan.gateway.standing import UpstreamStanding
 from genkan.store.accounts import Plan
 from genkan.upstream.credentials import Credential, find_key
+from genkan.upstream.embedder import EmbedderClient
+from genkan.upstream.embeddings import Embeds
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.local import LocalEngine
+from genkan.upstream.openai_embeddings import OpenAiEmbeddings
 from genkan.upstream.openai_http import OpenAiUpstream
 from genkan.upstream.prober import HealthProber, ProbeResult
 
@@ -37,6 +40,7 @@ class Fleet:
         books: Books,
     ) -> None:
         """An upstream whose key cannot work, by the look of it, is left out for good; `check` says why."""
+        self._config = config
         self._observer = observer
         self._clock = clock
         self._books = books
@@ -82,6 +86,16 @@ class Fleet:
             max_output_tokens=model.defaults.max_tokens if is_engine else model.max_output_tokens,
             meter=self._meter(plan, place.limit_wait_s) if plan else None,
         )
+
+    def embeds(self, socket: str | None) -> Embeds | None:
+        """What computes embeddings: a process of ours at ``socket``, or an upstream; None if nothing does."""
+        config = self._config
+        if config.embedder is None or (socket is None and not config.embedder.model.startswith("upstream:")):
+            return None
+        if socket is not None:
+            return EmbedderClient(socket, config.embedder)
+        name, _, model = config.embedder.model.removeprefix("upstream:").partition("/")
+        return OpenAiEmbeddings(self._upstreams[name], model, config.embedder)
 
     def _meter(self, plan: Plan, wait_s: float) -> Meter:
         return Meter(plan, self._books.reservations, wait_s=wait_s, clock=self._clock)

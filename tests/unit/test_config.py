@@ -79,6 +79,19 @@ def test_preemption_can_be_off_as_yaml_reads_it(tmp_path: Path, written: str) ->
     assert loaded(tmp_path, SMALL + f"engine: {{preemption: {written}}}").engine.preemption == "off"
 
 
+@pytest.mark.parametrize("setting", ["exact", "semantic"])
+@pytest.mark.parametrize("written", ["on", "off", "'on'", "'off'"])
+def test_a_route_can_turn_its_cache_on_and_off_as_yaml_reads_it(tmp_path: Path, setting: str, written: str) -> None:
+    cache = f"{{exact: on, {setting}: {written}}}" if setting == "semantic" else f"{{exact: {written}}}"
+    text = SMALL + f"routes: [{{alias: r, chain: [m], cache: {cache}}}]\nembedder: {{}}"
+    assert getattr(loaded(tmp_path, text).routes[0].cache, setting) == written.strip("'")
+
+
+def test_a_score_lies_beside_the_configuration(tmp_path: Path) -> None:
+    score = loaded(tmp_path, SMALL + "cache: {score: scores/mine.json}").cache.score
+    assert score == str(tmp_path / "scores/mine.json")
+
+
 def test_a_step_may_hold_just_one_token_of_each_sequence(tmp_path: Path) -> None:
     engine = loaded(tmp_path, SMALL + "engine: {max_sequences: 32, max_batched_tokens: 32}").engine
     assert (engine.max_sequences, engine.max_batched_tokens) == (32, 32)
@@ -243,8 +256,8 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         (
             "srever: {}",
             "srever",
-            "unknown key; allowed: server, redis, keys, upstreams, models, routes, limits, tenants, prices, ledger, "
-            "engine, telemetry",
+            "unknown key; allowed: server, redis, keys, upstreams, models, routes, cache, limits, tenants, prices, "
+            "ledger, engine, embedder, telemetry",
         ),
         ("server: {wrkers: 1}", "server.wrkers", "unknown key; allowed: workers, open_to"),
         ("engine: {profil: fast}", "engine.profil", "unknown key; allowed: model, profile"),
@@ -355,6 +368,34 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
             "models",
             "exactly one must name the engine's upstream; given: ['m', 'n']",
         ),
+        (
+            "routes: [{alias: a, chain: [m], cache: {semantic: 'on'}}]",
+            "routes[0].cache.semantic",
+            "'on' needs an embedder, and there is no such section",
+        ),
+        (
+            "{routes: [{alias: a, chain: [m], cache: {semantic: shadow, exact: 'off'}}], embedder: {}}",
+            "routes[0].cache.semantic",
+            "'shadow' needs stored answers; exact is 'off'",
+        ),
+        (
+            "{routes: [{alias: a, chain: [m], cache: {semantic: 'on', verified: true}}], embedder: {}}",
+            "routes[0].cache.verified",
+            "needs somebody to judge: cache.judge",
+        ),
+        (
+            "{routes: [{alias: a, chain: [m], cache: {semantic: 'on'}}], embedder: {model: /models/mine}}",
+            "routes[0].cache.semantic",
+            "for '/models/mine' cache.score must name one",
+        ),
+        ("routes: [{alias: a, chain: [m], cache: {verified: true}}]", "routes[0].cache.verified", "goes with semantic"),
+        ("routes: [{alias: a, chain: [m], cache: {exact: maybe}}]", "routes[0].cache.exact", "'auto', 'on' or 'off'"),
+        ("cache: {judge: {model: x}}", "cache.judge.model", "'x' is not defined; allowed: m"),
+        ("cache: {judge: {model: m}}", "cache.judge.model", "'m' is the engine's, and too small to judge"),
+        ("cache: {ttl_s: 0}", "cache.ttl_s", "greater than 0"),
+        ("embedder: {name: m}", "embedder.name", "the name 'm' is already taken"),
+        ("embedder: {model: 'upstream:e/x'}", "embedder.model", "'e' is not defined"),
+        ("limits: {models: {multilingual-e5-small: {}}}", "limits.models.multilingual-e5-small", "allowed: m"),
     ],
 )
 def test_a_wrong_setting_is_named_by_its_path_with_what_is_allowed(

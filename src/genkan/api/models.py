@@ -56,6 +56,8 @@ def _prices(router: Router, prices: PriceBook) -> dict[str, Price | None]:
     for place in router.deployments:
         if place.model not in found:
             found[place.model] = prices.price(place.model, upstream=place.upstream.name, name_there=place.name_there)
+    if router.embedder is not None:
+        found[router.embedder.name] = router.embedder.price
     return found
 
 

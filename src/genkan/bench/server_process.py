@@ -104,10 +104,14 @@ class ServerProcess:
                 raise ServerFailed(f"{self.name} does not answer; its log:\n{self.log_tail}")
             time.sleep(_POLL_S)
 
+    def terminate(self) -> None:
+        """Ask it to stop, and return at once."""
+        self._process.terminate()
+
     def end(self) -> None:
         """Ask it to stop, then make it; when this returns nothing of it is left."""
         try:
-            self._process.terminate()
+            self.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
         finally:

@@ -121,6 +121,12 @@ def _substitution(question: Question, other: Question) -> bool:
     return len(ours) <= 1 and len(theirs) <= 1 and not _spaced_apart(question, other)
 
 
+def _addition(question: Question, other: Question) -> bool:
+    """One says all that the other does, and more: the price of delivery, and that of delivery to an island."""
+    ours, theirs = question.bag - other.bag, other.bag - question.bag
+    return bool(ours) != bool(theirs) and not _spaced_apart(question, other)
+
+
 def _spaced_apart(question: Question, other: Question) -> bool:
     """Whether they differ in where a compound is parted: Korean writes 회원가입 and 회원 가입."""
     return "".join(question.content) == "".join(other.content) != ""
@@ -143,4 +149,5 @@ GUARDS: tuple[tuple[str, Guard], ...] = (
     ("overlap", _overlap),
     ("length", _length),
     ("substitution", _substitution),
+    ("addition", _addition),
 )

@@ -1,7 +1,7 @@
 """How likely it is that one answer serves two questions: a logistic score, and how it is fitted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -24,21 +24,39 @@ class Score:
     bias: float
     thresholds: Mapping[str, float]  # by language, the least probability that may be served; none: never
     version: str
+    max_error_rate: float = 0.01  # that ``thresholds`` were set for
+    at_rates: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # by language, those of other rates
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(NAMES):
             raise ValueError(f"a score has {len(NAMES)} weights, not {len(self.weights)}")
-        for name, threshold in self.thresholds.items():
-            if not 0.0 <= threshold <= 1.0:
-                raise ValueError(f"a threshold is a probability, not {threshold} ({name})")
+        for name in {*self.thresholds, *self.at_rates}:
+            for threshold in self._by_rate(name).values():
+                if not 0.0 <= threshold <= 1.0:
+                    raise ValueError(f"a threshold is a probability, not {threshold} ({name})")
 
     def probability(self, vector: Vector) -> float:
         """That one answer serves both, from 0.0 to 1.0. Cost: about 3 µs."""
         return float(_logistic(vector @ self._weights + self.bias))
 
-    def serves(self, vector: Vector, language: str | None) -> bool:
+    def log_odds(self, vector: Vector) -> float:
+        """The same as log(p / (1 - p)), which tells very likely pairs apart."""
+        return float(vector @ self._weights + self.bias)
+
+    def threshold(self, language: str | None, max_error_rate: float | None = None) -> float | None:
+        """The least probability that may be served; None: nothing may.
+
+        Of the rates that there are thresholds for, it is that of the largest which ``max_error_rate`` allows. Without
+        one it is that of ``thresholds``.
+        """
+        if max_error_rate is None:
+            return self.thresholds.get(language or "")
+        known = self._by_rate(language or "")
+        return known.get(max((rate for rate in known if rate <= max_error_rate), default=-1.0))
+
+    def serves(self, vector: Vector, language: str | None, max_error_rate: float | None = None) -> bool:
         """Whether the probability reaches the threshold of the language."""
-        threshold = self.thresholds.get(language or "")
+        threshold = self.threshold(language, max_error_rate)
         return threshold is not None and self.probability(vector) >= threshold
 
     def probabilities(self, vectors: Matrix) -> Vector:
@@ -49,7 +67,17 @@ class Score:
     def as_dict(self) -> dict[str, object]:
         """For a file: every weight by its feature's name."""
         weights = dict(zip(NAMES, self.weights, strict=True))
-        return {"version": self.version, "thresholds": dict(self.thresholds), "bias": self.bias, "weights": weights}
+        return {
+            "version": self.version,
+            "max_error_rate": self.max_error_rate,
+            "thresholds": dict(self.thresholds),
+            "at_rates": {
+                name: {str(rate): threshold for rate, threshold in sorted(found.items())}
+                for name, found in self.at_rates.items()
+            },
+            "bias": self.bias,
+            "weights": weights,
+        }
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, object]) -> Self:
@@ -59,12 +87,26 @@ class Score:
             raise ValueError("the score was fitted on other features; calibrate again")
         if not isinstance(thresholds, Mapping):
             raise ValueError("a score has thresholds, by language")
+        at_rates = kept.get("at_rates", {})
+        if not isinstance(at_rates, Mapping) or not all(isinstance(found, Mapping) for found in at_rates.values()):
+            raise ValueError("a score's thresholds at other rates are by language, then by rate")
         return cls(
             weights=tuple(_number(weights[name]) for name in NAMES),
             bias=_number(kept.get("bias")),
             thresholds={str(name): _number(threshold) for name, threshold in thresholds.items()},
             version=str(kept.get("version", "")),
+            max_error_rate=_number(kept.get("max_error_rate", 0.01)),
+            at_rates={
+                str(name): {float(rate): _number(threshold) for rate, threshold in found.items()}
+                for name, found in at_rates.items()
+            },
         )
+
+    def _by_rate(self, language: str) -> dict[float, float]:
+        known = dict(self.at_rates.get(language, {}))
+        if language in self.thresholds:
+            known[self.max_error_rate] = self.thresholds[language]
+        return known
 
     @cached_property
     def _weights(self) -> Vector:

@@ -259,6 +259,7 @@ instead: instead rather
 until: until till by-then
 since: since
 during: during while
+for-now: temporarily temporary
 """,
         stem,
     ),

@@ -266,6 +266,7 @@ another: khác
 instead: thay_vì
 again: lần_nữa
 during: trong_khi
+for-now: tạm
 """,
         same,
     ),

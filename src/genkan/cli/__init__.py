@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from genkan import __version__
+from genkan.cli.cache import cache
 from genkan.cli.cost import cost
 from genkan.cli.cost_report import report
 from genkan.cli.keys import keys
@@ -58,6 +59,7 @@ def schema() -> None:
 main.add_command(keys)
 main.add_command(cost)
 main.add_command(ledger)
+main.add_command(cache)
 cost.add_command(report)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from genkan.config.base import Name, Seconds, Section
 
@@ -46,6 +46,11 @@ class RouteCacheConfig(Section):
         default=False, description="Whether requests that name another `user` are another's, and share nothing."
     )
 
+    @field_validator("exact", "semantic", mode="before")
+    @classmethod
+    def _on_and_off_are_no_truth_values(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML 1.1 reads a bare on so
+
 
 class JudgeConfig(Section):
     """Who is asked whether two questions have the same answer, behind what clients see."""
@@ -70,6 +75,9 @@ class CacheConfig(Section):
         description="Name of the environment variable with the URL of another Redis for answers; else it is `redis`'.",
     )
     ttl_s: Seconds = Field(default=3600.0, description="How long an answer is kept; being found does not prolong it.")
+    max_ttl_s: Seconds = Field(
+        default=86_400.0, description="What a request may ask for with `cache_ttl_s` at most; more counts as this."
+    )
     max_answer_bytes: int = Field(
         default=256 << 10, ge=1024, le=16 << 20, description="Larger answers, once compressed, are not stored."
     )

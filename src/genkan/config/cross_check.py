@@ -1,7 +1,11 @@
 """Checks that span sections of the configuration."""
 
+from genkan.config.cache import EmbedderConfig
 from genkan.config.sections import Config, ModelConfig
 from genkan.errors import ConfigError
+
+#: The embedding model whose cosines the built-in score knows.
+_SCORED = EmbedderConfig().model
 
 
 def cross_check(config: Config) -> None:
@@ -16,7 +20,8 @@ def cross_check(config: Config) -> None:
         for place, name in enumerate(route.chain):
             _known(f"routes[{index}].chain[{place}]", name, models)
     _check_engine(config)
-    _check_limits(config, models)
+    _check_limits(config, models if config.embedder is None else models | {config.embedder.name})
+    _check_cache(config, models)
 
 
 def _check_places(path: str, model: ModelConfig, upstreams: frozenset[str]) -> None:
@@ -66,6 +71,50 @@ def _check_redis(config: Config) -> None:
         raise ConfigError("redis.url", f"'memory' is for one worker; server.workers is {config.server.workers}")
     if config.redis.url in ("memory", "embedded") and config.redis.sentinels:
         raise ConfigError("redis.sentinels", f"go with redis:// or rediss://; redis.url is '{config.redis.url}'")
+
+
+def _check_cache(config: Config, models: frozenset[str]) -> None:
+    for index, route in enumerate(config.routes):
+        path, cache = f"routes[{index}].cache", route.cache
+        if cache.semantic == "off":
+            if cache.verified:
+                raise ConfigError(f"{path}.verified", "goes with semantic: on or shadow")
+            continue
+        if cache.exact == "off":
+            raise ConfigError(f"{path}.semantic", f"'{cache.semantic}' needs stored answers; exact is 'off'")
+        if config.embedder is None:
+            raise ConfigError(f"{path}.semantic", f"'{cache.semantic}' needs an embedder, and there is no such section")
+        if config.cache.score is None and config.embedder.model != _SCORED:
+            raise ConfigError(
+                f"{path}.semantic",
+                f"the built-in score is for {_SCORED}; for '{config.embedder.model}' cache.score must name one, which "
+                "`genkan cache calibrate` makes",
+            )
+        if cache.verified and config.cache.judge is None:
+            raise ConfigError(f"{path}.verified", "needs somebody to judge: cache.judge")
+    if config.cache.judge is not None:
+        _check_judge(config, config.cache.judge.model, models)
+    if config.embedder is not None:
+        _check_embedder(config, config.embedder)
+
+
+def _check_judge(config: Config, judge: str, models: frozenset[str]) -> None:
+    chains = {route.alias: route.chain for route in config.routes}
+    _known("cache.judge.model", judge, models | frozenset(chains))
+    asked = frozenset(chains.get(judge, [judge]))
+    if config.engine_upstream is not None and config.engine_model.name in asked:
+        raise ConfigError("cache.judge.model", f"'{config.engine_model.name}' is the engine's, and too small to judge")
+
+
+def _check_embedder(config: Config, embedder: EmbedderConfig) -> None:
+    taken = {model.name for model in config.models} | {route.alias for route in config.routes}
+    if embedder.name in taken:
+        raise ConfigError("embedder.name", f"the name '{embedder.name}' is already taken")
+    if embedder.model.startswith("upstream:"):
+        upstream, _, model = embedder.model.removeprefix("upstream:").partition("/")
+        _known("embedder.model", upstream, frozenset(one.name for one in config.openai_upstreams))
+        if not model:
+            raise ConfigError("embedder.model", f"must be upstream:NAME/MODEL; given: '{embedder.model}'")
 
 
 def check_prices(config: Config) -> None:

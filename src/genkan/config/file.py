@@ -44,6 +44,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     has_list = isinstance(settings.get("prices"), str)
     if has_list:
         settings["prices"] = _read(path.parent / settings["prices"], PricesConfig)
+    _find_score(settings, path.parent)
     try:
         config = Config.model_validate(settings)
     except ValidationError as error:
@@ -52,6 +53,13 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     if not has_list:  # a list in a file of its own may be for several configurations
         check_prices(config)
     return config
+
+
+def _find_score(settings: dict[str, Any], folder: Path) -> None:
+    """Take the path of the score as beside the configuration, whatever folder a worker starts in."""
+    cache = settings.get("cache")
+    if isinstance(cache, dict) and isinstance(cache.get("score"), str) and cache["score"]:
+        cache["score"] = str((folder / cache["score"]).resolve())
 
 
 def _read(path: Path, section: type[BaseModel] = Config) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """May this request be worked on? One round trip to Redis draws on every limit and budget that applies, or on none."""
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 from genkan.clock import Clock
 from genkan.errors import BudgetSpent, InvalidRequest, RateLimited, RequestError
 from genkan.gateway.chain import Chain
+from genkan.gateway.embedding_model import EmbeddingModel
+from genkan.gateway.embedding_ticket import EmbeddingTicket
 from genkan.gateway.estimate import Estimator, Size, answers_to, most_answers_to, most_prompt_tokens, size_of
 from genkan.gateway.ledger import Ledger
 from genkan.gateway.policies import Policies, Policy, fitted
@@ -78,14 +81,11 @@ class Admissions:
         amounts, max_tokens = _amounts(request, chain, policy, estimator, size, prompt_tokens)
         # Without a draft it can not be known for certain what was reserved, and budgets must know.
         is_recorded = self._keeps_ledger or policy.has_budgets
-        draft = draft_of(request, caller, chain.name, now_s) if is_recorded else b""
-        admission = Admission(caller.request_id, policy.plan, amounts, draft)
+        draft = draft_of(caller, chain.name, now_s, stream=request.stream) if is_recorded else b""
         left = TimeLeft(self._request_s)
-        if not policy.plan and not draft:
-            reservation, headers = Reservation(admission, NOTHING_TAKEN, was_sent=False), list[Header]()
-        else:
-            reservation = await self._till.reservations.take(admission, left)
-            headers = self._told(policy, amounts, reservation.decision)
+        reservation, headers = await self._taken(
+            Admission(caller.request_id, policy.plan, amounts, draft), policy, left
+        )
         return Ticket(
             self._till,
             request,
@@ -100,6 +100,31 @@ class Admissions:
             max_tokens=max_tokens,
             scarcity=policy.scarcity,
         )
+
+    async def admit_texts(self, texts: Sequence[str], caller: Caller, model: EmbeddingModel) -> EmbeddingTicket:
+        """A ticket for embeddings, which the caller must settle as well. Raises the same."""
+        now_s = self._till.clock.unix()
+        policy = self._policies.of(caller, model.name, now_s)
+        size = model.size_of(texts)
+        draft = b""
+        if self._keeps_ledger or policy.has_budgets:
+            draft = draft_of(caller, model.name, now_s, stream=False)
+        admission = Admission(caller.request_id, policy.plan, model.amounts(size), draft)
+        try:
+            reservation, headers = await self._taken(admission, policy, TimeLeft(self._request_s))
+        except InvalidRequest as error:
+            error.param = "input"
+            raise
+        return EmbeddingTicket(
+            self._till, caller, model, reservation, size=size, headers=headers, scarcity=policy.scarcity
+        )
+
+    async def _taken(self, admission: Admission, policy: Policy, left: TimeLeft) -> tuple[Reservation, list[Header]]:
+        """What was taken, and what the client is told of its limits. Raises what it gets instead of an answer."""
+        if not admission.plan and not admission.draft:
+            return Reservation(admission, NOTHING_TAKEN, was_sent=False), []
+        reservation = await self._till.reservations.take(admission, left)
+        return reservation, self._told(policy, admission.amounts, reservation.decision)
 
     def _told(self, policy: Policy, amounts: Amounts, decision: Decision) -> list[Header]:
         """What the client is told of its limits. Raises what it gets instead of an answer."""

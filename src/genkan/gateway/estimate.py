@@ -17,6 +17,7 @@ Source: Widrow and Hoff, "Adaptive switching circuits", 1960 (LMS); Jacobson, "C
 (mean and deviation).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -80,6 +81,14 @@ def size_of(request: GenerationRequest) -> Size:
             measure.tokens += len(prompt)
     measure.besides(request.raw)
     return measure.size(len(request.prompts))
+
+
+def size_of_texts(texts: Sequence[str]) -> Size:
+    """The size of texts that are read for themselves, each a message. Cost: 0.1 µs a text of ASCII, else 1 µs."""
+    measure = _Measure()
+    for text in texts:
+        measure.text(text)
+    return measure.size(len(texts))
 
 
 def answers_to(request: GenerationRequest) -> int:

@@ -1,48 +1,191 @@
 """One request through the gateway. The only file that knows the order of the steps.
 
-find the model's or the route's chain → admit → have it answered → name who answered, and what it cost → settle.
+find the model's or the route's chain → look for a stored answer, and admit, at once → give it, or share one that is
+under way, or have it answered → name who answered, and what it cost → settle, and store.
 """
 
-from genkan.errors import ModelNotFound, UnsupportedOption
+from collections.abc import AsyncGenerator, Iterable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+from genkan.cache import replay
+from genkan.cache.collector import Collected
+from genkan.cache.exact import Hit
+from genkan.cache.stored_answer import StoredAnswer
+from genkan.errors import ModelNotFound
 from genkan.gateway.admission import Admissions
-from genkan.gateway.deployment import Deployment
-from genkan.gateway.fallback import Fallback
+from genkan.gateway.caching import AnswerCache, NotStored, Visit
+from genkan.gateway.chain import Chain
+from genkan.gateway.fallback import Fallback, Walk
 from genkan.gateway.router import Router
+from genkan.gateway.ticket import Spared, Ticket
 from genkan.upstream.base import Answer
 from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
+from genkan.wire.usage import Usage
 
 Header = tuple[bytes, bytes]
+_FREE = (b"x-genkan-cost-usd", b"0.000000000")
+_PRIVATE = (b"cache-control", b"private, no-store")  # nobody on the way may store it a second time
+_NO_USAGE = Usage(0, 0)
+
+
+class Asked(NamedTuple):
+    """An answer that has begun, and how it came about."""
+
+    answer: Answer
+    walk: Walk
+
+    @property
+    def deployment(self) -> str:
+        """Whose it is, as ``model@upstream``."""
+        deployment = self.walk.answered_by
+        assert deployment is not None  # an answer comes from somewhere
+        return deployment.name
+
+    @property
+    def model(self) -> str:
+        """Its model, as clients know it."""
+        deployment = self.walk.answered_by
+        assert deployment is not None
+        return deployment.model
+
+
+class Found(NamedTuple):
+    """A stored answer, in the place of one that has begun."""
+
+    answer: Answer
+    hit: Hit
+
+    @property
+    def deployment(self) -> str:
+        """Whose it was."""
+        return self.hit.answer.deployment
+
+    @property
+    def model(self) -> str:
+        """Its model, as the configuration names it."""
+        return _names_of(self.deployment)[0]
 
 
 class Pipeline:
     """Answers requests by way of the configured upstreams. A Responder."""
 
-    def __init__(self, router: Router, fallback: Fallback, admissions: Admissions) -> None:
+    def __init__(
+        self, router: Router, fallback: Fallback, admissions: Admissions, cache: AnswerCache | None = None
+    ) -> None:
+        """Without a ``cache`` nothing is stored."""
         self._router = router
         self._fallback = fallback
         self._admissions = admissions
-        self._headers: dict[str, list[Header]] = {}
+        self._cache = cache
+        self._headers: dict[tuple[str, bytes], list[Header]] = {}
 
     async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """See Responder. Raises ModelNotFound for a name that is neither a model nor a route, or not the caller's."""
-        if request.extras.cache == "only":
-            raise UnsupportedOption("genkan.cache", "no answers are stored, so none can come from there only")
         if not caller.may_use(request.model):
             raise ModelNotFound(request.model)
         chain = self._router.resolve(request.model)
+        visit = self._visit(request, caller, chain)
         ticket = await self._admissions.admit(request, caller, chain)
+        if visit is None:
+            return self._named(await self._ask(chain, request, ticket), ticket, b"bypass")
+        try:
+            hit = await visit.found()
+            if hit is None and visit.is_only:
+                raise NotStored("no answer to this request is stored")
+        except BaseException as error:
+            ticket.failed(error)
+            raise
+        if hit is not None:
+            return self._stored(hit, request, ticket, visit.age_s(hit))
+        if not visit.keeps:
+            return self._named(await self._ask(chain, request, ticket), ticket, b"miss")
+        return await self._shared(visit, chain, request, ticket)
+
+    def _visit(self, request: GenerationRequest, caller: Caller, chain: Chain) -> Visit | None:
+        if self._cache is not None:
+            return self._cache.visit(request, caller, chain)
+        if request.extras.cache == "only":
+            raise NotStored("no answers are stored here")
+        return None
+
+    async def _ask(self, chain: Chain, request: GenerationRequest, ticket: Ticket) -> Asked:
         try:
             answer, walk = await self._fallback.respond(chain, request, ticket)
         except BaseException as error:
             ticket.failed(error)
             raise
         ticket.answered(answer, walk.answering)
-        deployment = walk.answered_by
-        assert deployment is not None  # an answer comes from somewhere
-        answer.fields = {"model": deployment.model, "upstream": deployment.upstream.name, "attempts": walk.attempts}
+        return Asked(answer, walk)
+
+    async def _shared(self, visit: Visit, chain: Chain, request: GenerationRequest, ticket: Ticket) -> Answer:
+        """Its own answer, or that of another request that is under way and the same, or was a moment ago."""
+        own: list[Asked | Found] = []
+
+        async def ask() -> Asked | Found:
+            ticket.is_asked = True
+            # The look-up was before this request was the one that asks: who asked until then may have stored it since.
+            try:
+                hit = await visit.found_meanwhile()
+            except BaseException as error:
+                ticket.failed(error)
+                raise
+            if hit is None:
+                own.append(asked := await self._ask(chain, request, ticket))
+                return asked
+            own.append(found := Found(self._stored(hit, request, ticket, visit.age_s(hit)), hit))
+            return found
+
+        def keep(collected: Collected | None) -> None:
+            if isinstance(asked := own[0], Asked):
+                visit.keep(collected, asked.deployment, asked.answer.cost_nano_usd)
+
+        try:
+            boarded = await visit.board(ask, keep, ticket.redis_left, ticket.request_id)
+        except BaseException as error:
+            if not ticket.is_asked:  # else what was asked may go on for others, and settles by itself
+                ticket.failed(error)
+            raise
+        answer = boarded.answer
+        if isinstance(boarded.began, Asked):
+            return self._named(Asked(answer, boarded.began.walk), ticket, b"miss" if visit.gives else b"bypass")
+        if boarded.began is not None:
+            return answer
+        answer.cost_nano_usd = 0
+        answer.fields = {**_who(boarded.deployment), "attempts": 0, "cache": "shared"}
         answer.headers = [
-            *self._names(deployment),
+            *self._names(boarded.deployment, b"hit-exact"),
+            (b"x-genkan-cache-tier", b"shared"),
+            _PRIVATE,
+            *ticket.headers,
+            _FREE,
+        ]
+        answer.on_close(partial(_spare, ticket, boarded.deployment, answer))
+        return answer
+
+    def _stored(self, hit: Hit, request: GenerationRequest, ticket: Ticket, age_s: int) -> Answer:
+        stored, tier = hit
+        assert stored.usage is not None  # see StoredAnswer.may_be_stored
+        answer = _replayed(stored, ticket.request_id, request)
+        ticket.spare(Spared(tier, stored.deployment, stored.usage, stored.cost_nano_usd))
+        answer.cost_nano_usd = 0
+        answer.fields = {**_who(stored.deployment), "attempts": 0, "cache": tier}
+        answer.headers = [
+            *self._names(stored.deployment, b"hit-semantic" if tier == "semantic" else b"hit-exact"),
+            (b"x-genkan-cache-tier", tier.encode()),
+            (b"age", b"%d" % age_s),
+            _PRIVATE,
+            *ticket.headers,
+            _FREE,
+        ]
+        return answer
+
+    def _named(self, asked: Asked, ticket: Ticket, cache: bytes) -> Answer:
+        answer, walk = asked
+        answer.fields = {**_who(asked.deployment), "attempts": walk.attempts}
+        answer.headers = [
+            *self._names(asked.deployment, cache),
             (b"x-genkan-attempts", b"%d" % walk.attempts),
             *ticket.headers,
         ]
@@ -53,12 +196,46 @@ class Pipeline:
             answer.headers.append((b"x-genkan-fallback", reason.encode()))
         return answer
 
-    def _names(self, deployment: Deployment) -> list[Header]:
-        headers = self._headers.get(deployment.name)
+    def _names(self, deployment: str, cache: bytes) -> list[Header]:
+        headers = self._headers.get((deployment, cache))
         if headers is None:
-            headers = self._headers[deployment.name] = [
-                (b"x-genkan-model", deployment.model.encode()),
-                (b"x-genkan-upstream", deployment.upstream.name.encode()),
-                (b"x-genkan-cache", b"bypass"),
+            model, upstream = _names_of(deployment)
+            headers = self._headers[deployment, cache] = [
+                (b"x-genkan-model", model.encode()),
+                (b"x-genkan-upstream", upstream.encode()),
+                (b"x-genkan-cache", cache),
             ]
         return headers
+
+
+@lru_cache(maxsize=1024)
+def _names_of(deployment: str) -> tuple[str, str]:
+    model, _, upstream = deployment.rpartition("@")
+    return model, upstream
+
+
+def _who(deployment: str) -> dict[str, object]:
+    """For the log."""
+    model, upstream = _names_of(deployment)
+    return {"model": model, "upstream": upstream}
+
+
+def _replayed(stored: StoredAnswer, request_id: str, request: GenerationRequest) -> Answer:
+    if request.stream:
+        batches = replay.chunks(stored, request_id, include_usage=request.include_usage)
+        answer = Answer(batches=_each(batches))
+    else:
+        answer = Answer(body=replay.body(stored, request_id))
+    answer.usage = replay.usage(stored)
+    return answer
+
+
+async def _each(batches: Iterable[list[bytes]]) -> AsyncGenerator[list[bytes], None]:
+    for batch in batches:
+        yield batch
+
+
+async def _spare(ticket: Ticket, deployment: str, answer: Answer) -> None:
+    """Settle a request that got another's answer, of which only its end says what it took."""
+    usage = Usage.read(answer.usage)
+    ticket.spare(Spared("shared", deployment, usage or _NO_USAGE, None), "client_gone" if usage is None else "ok")

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 from genkan.config import Config, DeploymentConfig, ModelConfig, RouteConfig
-from genkan.errors import ModelNotFound
+from genkan.errors import InvalidRequest, ModelNotFound
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
+from genkan.gateway.embedding_model import EmbeddingModel
 
 _DAYS_TO_1970 = 719_163
+_RELEASED = date(2025, 1, 1)  # as of any model of which the configuration does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +26,38 @@ class Listed:
 class Router:
     """Resolves model names and route aliases. A model's own name is a route to its own deployments."""
 
-    def __init__(self, config: Config, deploy: Callable[[ModelConfig, DeploymentConfig], Deployment]) -> None:
-        """``deploy`` makes the deployment of a model at one of its places; it is called once for each."""
+    def __init__(
+        self,
+        config: Config,
+        deploy: Callable[[ModelConfig, DeploymentConfig], Deployment],
+        embedder: EmbeddingModel | None = None,
+    ) -> None:
+        """``deploy`` makes the deployment of a model at one of its places; it is called once for each.
+
+        ``embedder`` is listed as the others are, and generates nothing.
+        """
         models = {model.name: model for model in config.models}
         tiers = {name: [deploy(model, place) for place in model.places] for name, model in models.items()}
         self.deployments = [deployment for tier in tiers.values() for deployment in tier]
         routes = [RouteConfig(alias=name, chain=[name]) for name in models] + config.routes
         self._chains = {route.alias: Chain(route, [tiers[name] for name in route.chain]) for route in routes}
         self._listed = {route.alias: _listed(route, models) for route in routes}
+        self.embedder = embedder
+        if embedder is not None:
+            self._listed[embedder.name] = Listed(embedder.name, _unix(_RELEASED), "genkan")
 
     def resolve(self, name: str) -> Chain:
-        """The chain behind ``name``. Raises ModelNotFound."""
+        """The chain behind ``name``. Raises ModelNotFound, and InvalidRequest for the name of the embedding model."""
         try:
             return self._chains[name]
         except KeyError:
+            if self.embedder is not None and name == self.embedder.name:
+                message = f"The model '{name}' computes embeddings, at /v1/embeddings: it generates no text."
+                raise InvalidRequest(message, param="model") from None
             raise ModelNotFound(name) from None
 
     def names(self) -> list[Listed]:
-        """Models, then aliases, as configured."""
+        """Models, then aliases, as configured; then the embedding model, if there is one."""
         return list(self._listed.values())
 
     def listed(self, name: str) -> Listed:
@@ -53,4 +70,8 @@ class Router:
 
 def _listed(route: RouteConfig, models: Mapping[str, ModelConfig]) -> Listed:
     first = models[route.chain[0]]
-    return Listed(route.alias, (first.released.toordinal() - _DAYS_TO_1970) * 86_400, first.owned_by)
+    return Listed(route.alias, _unix(first.released), first.owned_by)
+
+
+def _unix(day: date) -> int:
+    return (day.toordinal() - _DAYS_TO_1970) * 86_400

@@ -55,7 +55,7 @@ class Spared(NamedTuple):
     tier: str  # where it was found: "exact", "normalised", "alias", "semantic", or "shared" with another request
     deployment: str  # that had given it
     usage: Usage
-    cost_nano_usd: int | None  # as it was given
+    cost_nano_usd: int | None  # as it was given; None: to be found by its price now
 
 
 class Till(NamedTuple):
@@ -89,6 +89,7 @@ class Ticket:
         "_till",
         "_usage",
         "headers",
+        "is_asked",
         "max_tokens",
         "redis_left",
         "request_id",
@@ -118,6 +119,7 @@ class Ticket:
         self.headers = headers
         self.max_tokens = max_tokens
         self.redis_left = redis_left
+        self.is_asked = False  # an upstream, by somebody who settles it whatever comes of it
         self._till = till
         self._request = request
         self._caller = caller
@@ -180,10 +182,14 @@ class Ticket:
 
     def spare(self, spared: Spared, state: str = "ok") -> None:
         """The client gets an answer that was there. Does nothing once it is settled."""
-        if not self._is_settled:
-            self._spared = spared
-            self._settle(state)
-            self._till.observer.spared(spared.deployment, spared.usage, spared.cost_nano_usd or 0)
+        if self._is_settled:
+            return
+        cost_nano_usd = spared.cost_nano_usd
+        if cost_nano_usd is None:
+            cost_nano_usd = self._cost_at(spared.deployment, spared.usage)
+        self._spared = spared._replace(cost_nano_usd=cost_nano_usd)
+        self._settle(state)
+        self._till.observer.spared(spared.deployment, spared.usage, cost_nano_usd or 0)
 
     def failed(self, error: BaseException) -> None:
         """No answer came of it. Does nothing once it is settled."""
@@ -192,6 +198,10 @@ class Ticket:
             self._settle(error.outcome)
         else:
             self._settle("internal_error" if isinstance(error, Exception) else "client_gone")
+
+    def _cost_at(self, deployment: str, usage: Usage) -> int | None:
+        """What it would cost now."""
+        return next((_cost(one, usage, None) for one in self._chain.deployments if one.name == deployment), None)
 
     def _read(self, answer: Answer) -> Usage | None:
         if answer.usage is not self._raw_usage:
@@ -331,7 +341,7 @@ class _Attempt:
 _NOTHING: dict[str, Any] = {"usage": None, "estimated": False, "cost_nano_usd": 0}
 
 
-def draft_of(request: GenerationRequest, caller: Caller, route: str, now_unix_s: float) -> bytes:
+def draft_of(caller: Caller, route: str, now_unix_s: float, *, stream: bool) -> bytes:
     """The row of a request that nobody is there to settle."""
     return orjson.dumps(
         {
@@ -340,7 +350,7 @@ def draft_of(request: GenerationRequest, caller: Caller, route: str, now_unix_s:
             "tenant": caller.tenant,
             "key": caller.key_id,
             "route": route,
-            "stream": request.stream,
+            "stream": stream,
             "state": "lost",
             "usage": None,
             "estimated": False,

@@ -64,15 +64,9 @@ def refuse_unsupported(request: GenerationRequest) -> None:
 
 
 def _check_extras(extras: Extras) -> None:
-    """Answers are not stored and nobody goes first yet: asking for neither is fine, asking for one is not."""
-    asked = {
-        "cache": "only" if extras.cache == "only" else None,
-        "cache_ttl_s": extras.cache_ttl_s,
-        "priority": extras.priority,
-    }
-    for name, value in asked.items():
-        if value:
-            raise UnsupportedOption(f"genkan.{name}", "the engine stores no answers and knows no priorities yet")
+    """Nobody goes first yet: asking for nothing is fine. Stored answers are the gateway's matter."""
+    if extras.priority:
+        raise UnsupportedOption("genkan.priority", "the engine knows no priorities yet")
 
 
 def _check_neutral(name: str, value: Any) -> None:

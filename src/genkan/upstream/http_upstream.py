@@ -131,6 +131,23 @@ class HttpUpstream(ABC):
         finally:
             timer.close()
 
+    async def post(self, path: str, body: bytes, *, limit_s: float) -> bytes:
+        """As ``exchange``, for a request with a body, which takes a place among those in flight. Raises UpstreamError.
+
+        ``limit_s`` holds for all of it, the wait for a place included.
+        """
+        holding = _Held(self, total_s=limit_s)
+        try:
+            if not holding.has_place:
+                await holding.enter()
+            with self.naming, holding.timer.phase("total", limit_s):
+                holding.response = response = await self.client.request(self._message("POST", path, body))
+                if response.status != 200:
+                    raise await self._refused(response)
+                return await self._all(response)
+        finally:
+            holding.close()
+
     def _message(
         self,
         method: str,

@@ -33,6 +33,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
     Raises InvalidRequest with code ``invalid_value`` for anything else, naming what is wrong with it.
     """
+    value = parse_value(body)
+    if type(value) is not dict:
+        raise InvalidRequest("The body must be a JSON object.")
+    return value
+
+
+def parse_value(body: bytes) -> Any:
+    """The JSON value in ``body``, whatever it is. Raises InvalidRequest likewise."""
     try:
         value = _decode(body.decode("utf-8"))
         # A surrogate can only come from such an escape, which clients hardly send.
@@ -48,8 +56,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
         raise InvalidRequest(_too_deep()) from None
-    if type(value) is not dict:
-        raise InvalidRequest("The body must be a JSON object.")
     return value
 
 

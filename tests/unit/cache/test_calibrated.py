@@ -31,3 +31,11 @@ def test_every_language_with_guards_has_a_threshold_that_is_no_coin_toss() -> No
     assert set(SCORE.thresholds) == set(LEXICONS)
     assert all(threshold > 0.5 for threshold in SCORE.thresholds.values())
     assert "e5" in SCORE.version
+
+
+def test_the_stricter_the_rate_the_higher_the_threshold() -> None:
+    for language in LEXICONS:
+        thresholds = [SCORE.threshold(language, rate) for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2)]
+        assert None not in thresholds
+        assert thresholds == sorted(thresholds, reverse=True)  # type: ignore[type-var]  # none is None
+        assert SCORE.threshold(language, 0.0009) is None

@@ -43,7 +43,11 @@ def pairs(language: str) -> list[tuple[Question, Question, bool]]:
         ("How do I convert euros to dollars?", "How do I convert dollars to euros?", "order"),
         ("How do I bake bread?", "How do I train a dog?", "overlap"),
         ("How do I cook rice?", "How do I cook rice? " + "Ignore the rice and write about rice. " * 3, "length"),
+        ("How do I delete a message?", "How do I temporarily delete a message?", "scope"),
+        ("구독을 일시 정지하고 싶어요", "구독을 해지하고 싶어요", "scope"),
+        ("Tạm thời dừng gói cước thế nào?", "Làm sao để hủy gói cước?", "scope"),
         ("How do I close a savings file?", "How do I close a pension file?", "substitution"),
+        ("How much is delivery?", "How much is delivery to a small island?", "addition"),
     ],
 )
 def test_each_guard_sees_its_own(one: str, two: str, guard: str) -> None:

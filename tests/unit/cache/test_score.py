@@ -125,3 +125,35 @@ def test_what_is_no_score_is_refused(spoilt: dict[str, object]) -> None:
 def test_a_score_of_other_features_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="weights"):
         score(weights=(1.0,))
+
+
+def test_a_stricter_rate_has_a_higher_threshold_and_one_that_is_not_known_serves_nothing() -> None:
+    at_rates = {"en": {0.001: 0.99, 0.05: 0.5}, "vi": {0.05: 0.6}}
+    found = score(at_rates=at_rates)
+    assert found.threshold("en") == found.threshold("en", 0.01) == 0.9
+    assert found.threshold("en", 0.0005) is None
+    assert found.threshold("en", 0.001) == found.threshold("en", 0.009) == 0.99
+    assert found.threshold("en", 0.02) == 0.9
+    assert found.threshold("en", 0.2) == 0.5
+    assert found.threshold("vi") is found.threshold("vi", 0.01) is None
+    assert found.threshold("vi", 0.05) == 0.6
+    assert found.threshold(None, 0.05) is found.threshold("ko", 0.05) is None
+    vector = np.full(WIDTH, 3.0 / WIDTH)  # log odds of 2, so 0.88
+    assert found.log_odds(vector) == pytest.approx(2.0)
+    assert [found.serves(vector, "en", rate) for rate in (0.001, 0.01, 0.05)] == [False, False, True]
+
+
+def test_thresholds_of_all_rates_survive_a_file_and_are_probabilities() -> None:
+    found = score(at_rates={"en": {0.001: 0.99, 0.05: 0.5}}, max_error_rate=0.02)
+    assert Score.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+    with pytest.raises(ValueError, match="probability"):
+        score(at_rates={"en": {0.05: 1.5}})
+    broken: object
+    for broken in ([], {"en": 0.5}, {"en": {"0.05": "high"}}, {"en": {"often": 0.5}}):
+        with pytest.raises(ValueError, match=r"rate|finite|float"):
+            Score.from_dict({**found.as_dict(), "at_rates": broken})
+
+
+def test_a_file_of_before_there_were_rates_is_of_one_percent() -> None:
+    kept = {name: value for name, value in score().as_dict().items() if name not in ("at_rates", "max_error_rate")}
+    assert Score.from_dict(kept) == score()

