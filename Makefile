@@ -91,6 +91,11 @@ bench-prefix: $(VENV)/.bench ## the prefix cache and the scheduler, with and wit
 bench-gateway: setup ## what the gateway costs, against a raw proxy and an empty route (ARGS=--quick, ARGS=--profile)
 	@$(BIN)/python -m genkan.bench.gateway $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: setup ## stored answers: exact hits, like questions among 100,000, a support desk (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.support_desk
+	$(BIN)/python -m genkan.bench.cache $(ARGS)
+
 .PHONY: bench-embedder
 bench-embedder: setup ## embeddings through the service: one caller, 64 at once, after that, and at a stop
 	@$(BIN)/python -m genkan.bench.embedder $(ARGS)

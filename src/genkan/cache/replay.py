@@ -99,7 +99,8 @@ def _head(answer: StoredAnswer, request_id: str, *, streamed: bool) -> dict[str,
         kind, prefix = "chat.completion.chunk" if streamed else "chat.completion", "chatcmpl"
     else:
         kind, prefix = "text_completion", "cmpl"
-    head = {"id": f"{prefix}-{request_id}", "object": kind, "created": answer.created_s, "model": answer.model}
+    own_id = f"{prefix}-{request_id.removeprefix('req_')}"
+    head = {"id": own_id, "object": kind, "created": answer.created_s, "model": answer.model}
     if answer.fingerprint is not None:
         head["system_fingerprint"] = answer.fingerprint
     return head | answer.besides

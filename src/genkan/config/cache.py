@@ -35,7 +35,7 @@ class RouteCacheConfig(Section):
         gt=0,
         le=0.2,
         allow_inf_nan=False,
-        description="Of the answers that like questions are given, so large a share may be wrong.",
+        description="Of all requests that look for a like question, so large a share may get a wrong answer.",
     )
     verified: bool = Field(
         default=False,
@@ -118,7 +118,9 @@ class EmbedderConfig(Section):
         "`config.json` and `tokenizer.json`; or `upstream:NAME/MODEL`, a model of an upstream of kind `openai`.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: a GPU if there is one.")
-    threads: int = Field(default=0, ge=0, le=256, description="Of the CPU; 0: half of the cores, at most 8.")
+    threads: int = Field(
+        default=0, ge=0, le=256, description="Of the CPU, each for other texts; 0: all cores, at most 8."
+    )
     max_batch_size: int = Field(default=32, ge=1, le=4096, description="Texts that are computed together.")
     max_queue: int = Field(default=1000, ge=1, le=1_000_000, description="Requests that wait; more get a 503.")
     max_inputs: int = Field(default=2048, ge=1, le=100_000, description="Texts in one request.")

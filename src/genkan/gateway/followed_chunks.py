@@ -26,7 +26,7 @@ class FollowedChunks:
     def __init__(self, request: GenerationRequest, request_id: str) -> None:
         """``request_id`` makes the answer's id, as in `genkan.cache.replay`."""
         prefix = "chatcmpl" if isinstance(request, ChatRequest) else "cmpl"
-        self._id = f"{prefix}-{request_id}"
+        self._id = f"{prefix}-{request_id.removeprefix('req_')}"
         self._ours = b'"id":"%b"' % self._id.encode()
         self._theirs: bytes | None = None  # their id and its key as written, empty if it has none that can be found
         self._first = b""

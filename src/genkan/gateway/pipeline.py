@@ -25,7 +25,7 @@ from genkan.wire.chat import GenerationRequest
 from genkan.wire.usage import Usage
 
 Header = tuple[bytes, bytes]
-_FREE = (b"x-genkan-cost-usd", b"0.000000000")
+_FREE = ((b"x-genkan-attempts", b"0"), (b"x-genkan-cost-usd", b"0.000000000"))
 _PRIVATE = (b"cache-control", b"private, no-store")  # nobody on the way may store it a second time
 _NO_USAGE = Usage(0, 0)
 
@@ -159,7 +159,7 @@ class Pipeline:
             (b"x-genkan-cache-tier", b"shared"),
             _PRIVATE,
             *ticket.headers,
-            _FREE,
+            *_FREE,
         ]
         answer.on_close(partial(_spare, ticket, boarded.deployment, answer))
         return answer
@@ -177,7 +177,7 @@ class Pipeline:
             (b"age", b"%d" % age_s),
             _PRIVATE,
             *ticket.headers,
-            _FREE,
+            *_FREE,
         ]
         return answer
 
