@@ -1,11 +1,13 @@
 """Chat and text completions through OpenAI's own client, and as bytes on the wire."""
 
 import json
+from collections.abc import Generator
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from e2e.fresh_answers import FreshAnswers
 from e2e.live_server import MODEL, LiveServer
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
@@ -13,6 +15,21 @@ from genkan.upstream.tokenizer import TextTokenizer
 
 CAPITAL = "What is the capital of France?"
 STORY = "Once upon a time"
+
+
+@pytest.fixture
+def sdk(server: LiveServer) -> Generator[openai.OpenAI, None, None]:
+    """OpenAI's client, for answers that the engine has just given."""
+    fresh = httpx.Client(transport=FreshAnswers())
+    url = f"{server.base_url}/v1"
+    with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60, http_client=fresh) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: LiveServer) -> Generator[httpx.Client, None, None]:
+    with httpx.Client(base_url=server.base_url, timeout=60, transport=FreshAnswers()) as client:
+        yield client
 
 
 def user(text: str) -> list[ChatCompletionMessageParam]:
@@ -68,9 +85,12 @@ def test_a_streamed_answer_has_the_text_of_a_whole_one(sdk: openai.OpenAI) -> No
 async def test_the_async_sdk_gets_the_same_answers(server: LiveServer, sdk: openai.OpenAI) -> None:
     expected = sdk.chat.completions.create(model="default", messages=user(CAPITAL), temperature=0)
     async with openai.AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key="unused", max_retries=0) as client:
-        whole = await client.chat.completions.create(model="default", messages=user(CAPITAL), temperature=0)
+        fresh = {"genkan": {"cache": "no-cache"}}
+        whole = await client.chat.completions.create(
+            model="default", messages=user(CAPITAL), temperature=0, extra_body=fresh
+        )
         stream = await client.chat.completions.create(
-            model="default", messages=user(CAPITAL), temperature=0, stream=True
+            model="default", messages=user(CAPITAL), temperature=0, stream=True, extra_body=fresh
         )
         chunks = [chunk async for chunk in stream]
     assert whole.choices[0].message.content == expected.choices[0].message.content
