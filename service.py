@@ -27,7 +27,7 @@ from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
 from genkan.front import BatchingService, FrontedService, collect_less, end_with_parent, name_parent, socket_path
 from genkan.gateway.key_secret import load_secret
-from genkan.preflight import check_settings
+from genkan.preflight import check_settings, check_variables
 from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
 from genkan.upstream.embedder import EMBED_PATH
@@ -122,7 +122,11 @@ class Embedder(Worker):
         return self.process.compute(texts)
 
 
-@bentoml.service(name="genkan", service_class=FrontedService, workers=config.server.workers)
+#: The gateway watches its engine and its embedder itself: see genkan/upstream/siblings.py.
+_NO_PROBES = {"enabled": False}
+
+
+@bentoml.service(name="genkan", service_class=FrontedService, workers=config.server.workers, runner_probe=_NO_PROBES)
 class Gateway(Worker):
     """The OpenAI-compatible face."""
 
@@ -141,6 +145,7 @@ class Gateway(Worker):
         name_parent()
         try:
             check_settings(config, os.environ)
+            check_variables(config, os.environ)
             if config.redis.url == "embedded" and config.redis.url_env is None:
                 os.environ[URL_VARIABLE] = EmbeddedRedis(Path(config.redis.data_dir)).start()
             redis_url(config, os.environ)
@@ -158,6 +163,9 @@ class Gateway(Worker):
             embedder_socket=socket_path(Embedder) if is_local(config.embedder) else None,
         )
         collect_less()
+
+    async def __is_ready__(self) -> bool:
+        return self.process.ready
 
     @bentoml.api(route="/call")
     async def complete(

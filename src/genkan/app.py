@@ -49,6 +49,7 @@ from genkan.telemetry.tally import Tally
 from genkan.upstream.check import check
 from genkan.upstream.embeddings import Embeds
 from genkan.upstream.local import PREFIX_CACHE_PATH, TENANT_HEADER
+from genkan.upstream.siblings import Siblings
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest
 from genkan.wire.embeddings import EmbeddingRequest
@@ -86,6 +87,10 @@ class GatewayProcess:
         self._access_log = AccessLog(config.telemetry)
         self._start_check: asyncio.Task[None] | None = None
         self._embeds = fleet.embeds(embedder_socket)
+        self._siblings = Siblings(
+            {} if engine_socket is None else {"engine": engine_socket},
+            {} if embedder_socket is None else {"embedder": embedder_socket},
+        )
         self._stored: StoredAnswers | None = None
         if config.cache.enabled:
             self._stored = StoredAnswers(config, environ, books.secret, clock, CacheMetrics(self._tally))
@@ -127,11 +132,13 @@ class GatewayProcess:
         await self._fleet.start()
         if self._stored is not None:
             await self._stored.start(self._pipeline, self._embeds)
+        await self._siblings.start()
         self._start_check = asyncio.create_task(_say_what_is_wrong(self._config, self._environ))
 
     async def aclose(self) -> None:
         if self._start_check is not None:
             self._start_check.cancel()
+        await self._siblings.aclose()
         if self._stored is not None:
             await self._stored.aclose()
         if self._embeds is not None:
@@ -140,6 +147,11 @@ class GatewayProcess:
         await self._books.aclose()
         self._tally.flush()
         self._access_log.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the processes beside it are: the engine now, the embedder once; without it only few requests fail."""
+        return self._siblings.are_ready
 
     def flush_metrics(self) -> None:
         """Write what was counted so far to where BentoML shows it from."""

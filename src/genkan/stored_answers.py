@@ -73,7 +73,7 @@ class StoredAnswers:
             answering_identities(config),
             Scopes(secret),
             exact,
-            Flights(relay, linger_s=0.0),
+            Flights(relay),
             clock,
             observer,
         )

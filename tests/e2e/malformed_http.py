@@ -32,7 +32,7 @@ def requests() -> Iterator[Malformed]:
 def _paths_and_methods() -> Iterator[Malformed]:
     unknown = [
         "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/V1/chat/completions", "//v1/chat/completions",
-        "/v1/chat/completions/x", "/v1/chat/completions;x", "/chat/completions", "/v1/embeddings", "/v1/responses",
+        "/v1/chat/completions/x", "/v1/chat/completions;x", "/chat/completions", "/v1/embedding", "/v1/responses",
         "/v1/audio/speech", "/v1/files", "/v2/chat/completions", "/admin", "/admin/nothing", "/dashboard", "/docs",
         "/docs.json", "/openapi.json", "/assets/x.js", "/favicon.ico", "/call/", "/health/", "/readyz/", "/metrics/",
         "/v1/models/", "/../etc/passwd", "/%2e%2e/etc/passwd", "/.env", "/v1/%63hat", "/%00", "/complete", "/predict",
@@ -41,7 +41,8 @@ def _paths_and_methods() -> Iterator[Malformed]:
         for method in ("GET", "POST"):
             yield wrong_request(f"{method} {path}", GOOD, status=404, code="unknown_url", method=method, path=path)
     allowed = {
-        CHAT: "POST", TEXT: "POST", CALL: "POST", "/v1/models": "GET, HEAD", "/v1/models/default": "GET, HEAD",
+        CHAT: "POST", TEXT: "POST", CALL: "POST", "/v1/embeddings": "POST", "/batch_predict": "POST",
+        "/v1/models": "GET, HEAD", "/v1/models/default": "GET, HEAD",
         "/models": "GET, HEAD", "/health": "GET, HEAD", "/": "GET, HEAD", "/livez": "GET, HEAD",
         "/readyz": "GET, HEAD", "/metrics": "GET, HEAD", "/schema.json": "GET, HEAD",
     }  # fmt: skip

@@ -68,4 +68,7 @@ def test_serves_its_own_code_with_the_tree_gone(store: Path, tmp_path: Path) -> 
             json={"model": "default", "temperature": 0, "messages": [question]},
             timeout=60,
         )
+        texts = {"model": "multilingual-e5-small", "input": "hi"}
+        embeddings = httpx.post(f"{server.base_url}/v1/embeddings", json=texts, timeout=60)
     assert "Paris" in reply.json()["choices"][0]["message"]["content"]
+    assert len(embeddings.json()["data"][0]["embedding"]) == 384

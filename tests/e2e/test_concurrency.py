@@ -7,6 +7,7 @@ import httpx
 import openai
 from e2e.live_server import LiveServer
 
+FRESH = {"genkan": {"cache": "no-cache"}}  # from the engine, and not what was stored
 COUNTRIES = ("France", "Italy", "Spain", "Germany", "Japan", "Egypt", "Russia", "Greece")
 
 
@@ -14,11 +15,20 @@ def answer(sdk: openai.OpenAI, country: str, *, stream: bool) -> str:
     question = f"What is the capital of {country}?"
     if not stream:
         whole = sdk.chat.completions.create(
-            model="default", messages=[{"role": "user", "content": question}], temperature=0, max_tokens=12
+            model="default",
+            messages=[{"role": "user", "content": question}],
+            temperature=0,
+            max_tokens=12,
+            extra_body=FRESH,
         )
         return whole.choices[0].message.content or ""
     chunks = sdk.chat.completions.create(
-        model="default", messages=[{"role": "user", "content": question}], temperature=0, max_tokens=12, stream=True
+        model="default",
+        messages=[{"role": "user", "content": question}],
+        temperature=0,
+        max_tokens=12,
+        stream=True,
+        extra_body=FRESH,
     )
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 

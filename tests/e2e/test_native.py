@@ -10,11 +10,12 @@ import openai
 import pytest
 from e2e.live_server import MODEL, LiveServer
 
+FRESH = {"cache": "no-cache"}
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def call(http: httpx.Client, **options: Any) -> dict[str, Any]:
-    response = http.post("/call", json={"messages": MESSAGES, "temperature": 0, **options})
+    response = http.post("/call", json={"messages": MESSAGES, "temperature": 0, "genkan": FRESH, **options})
     assert response.status_code == 200, response.text
     return dict(response.json())
 
@@ -64,15 +65,15 @@ def test_bentomls_own_client_sees_a_refusal(server: LiveServer) -> None:
 
 def test_models_lists_every_name_and_its_price(http: httpx.Client) -> None:
     listing = http.get("/models").json()
-    assert [model["id"] for model in listing["models"]] == [MODEL, "default"]
+    assert [model["id"] for model in listing["models"]] == [MODEL, "default", "multilingual-e5-small"]
     assert all(set(one) == {"id", "provider", "price_per_mtok", "prices_per_mtok"} for one in listing["models"])
-    assert [one["price_per_mtok"] for one in listing["models"]] == [0.0, None]  # a route costs what answers
+    assert [one["price_per_mtok"] for one in listing["models"]] == [0.0, None, 0.0]  # a route costs what answers
     assert listing["currency"] == "USD"
 
 
 def test_the_sdk_lists_and_gets_models(sdk: openai.OpenAI) -> None:
     listed = list(sdk.models.list())
-    assert [model.id for model in listed] == [MODEL, "default"]
+    assert [model.id for model in listed] == [MODEL, "default", "multilingual-e5-small"]
     for model in listed:
         assert sdk.models.retrieve(model.id) == model
         assert model.object == "model"

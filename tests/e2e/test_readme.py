@@ -1,13 +1,16 @@
 """The README's blocks run, against a real server, and what it names exists."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from e2e.live_server import ROOT, LiveServer, running_server, without_engine
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,6 +50,15 @@ def test_the_block_about_keys_shows_models_and_limits(tmp_path: Path) -> None:
     assert "acme" in output
 
 
+def test_the_block_about_embeddings_and_batches_gets_both(server: LiveServer) -> None:
+    block = blocks("sh")[2]
+    assert block.count(PRINTED_ADDRESS) == 2
+    block = block.replace(PRINTED_ADDRESS, server.base_url).replace("curl -s", "curl -s -w '\\n'")
+    embeddings, batch = (json.loads(line) for line in run(["bash", "-c", block]).splitlines())
+    assert [len(each["embedding"]) for each in embeddings["data"]] == [384, 384]
+    assert [result["status"] for result in batch["results"]] == [200, 400]
+
+
 @pytest.mark.parametrize(("index", "printed"), [(0, r"^The capital of France is Paris\.\n$"), (1, r"^\S.* \d+\n$")])
 def test_the_python_blocks_print_an_answer(server: LiveServer, index: int, printed: str) -> None:
     block = blocks("python")[index]
@@ -75,7 +87,7 @@ def test_the_batcher_block_answers_in_two_batches() -> None:
 def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
     from genkan.config import load
 
-    chains, limits = blocks("yaml")
+    chains, limits, answers = blocks("yaml")
     path = tmp_path / "shown.yaml"
     path.write_text(chains, encoding="utf-8")
     assert [route.alias for route in load(path, {}).routes] == ["default"]
@@ -83,6 +95,11 @@ def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text((ROOT / "configs" / "prices.yaml").read_text())
     path.write_text(chains.replace("deepseek-v3.2", "gpt-4.1") + limits, encoding="utf-8")
     assert [tenant.name for tenant in load(path, {}).tenants] == ["acme"]
+
+    served: dict[str, Any] = {"upstreams": [{"name": "u", "kind": "openai", "base_url": "http://127.0.0.1:9/v1"}]}
+    served["models"] = [{"name": name, "upstream": "u"} for name in ("gpt-4.1", "gpt-4.1-mini")]
+    path.write_text(yaml.safe_dump(served) + answers, encoding="utf-8")
+    assert [route.cache.semantic for route in load(path, {}).routes] == ["shadow"]
 
 
 def test_every_make_target_it_names_exists() -> None:

@@ -21,7 +21,7 @@ class Machine:
     """Flights, the clients that ever joined, and what each line was told to say."""
 
     def __init__(self) -> None:
-        self.flights = Flights(linger_s=0)
+        self.flights = Flights()
         self.clients: dict[bytes, list[Client]] = defaultdict(list)
         self.said: dict[int, list[str]] = defaultdict(list)  # by line
         self.whole: set[int] = set()

@@ -30,7 +30,16 @@ class Health:
         content = {
             "name": "genkan",
             "version": __version__,
-            "endpoints": ["/v1/chat/completions", "/v1/completions", "/v1/models", "/call", "/models", "/health"],
+            "endpoints": [
+                "/v1/chat/completions",
+                "/v1/completions",
+                "/v1/embeddings",
+                "/v1/models",
+                "/batch_predict",
+                "/call",
+                "/models",
+                "/health",
+            ],
             "probes": ["/livez", "/readyz", "/metrics"],
         }
         await exchange.reply(orjson.dumps(content))

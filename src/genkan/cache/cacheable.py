@@ -32,7 +32,8 @@ _MORE = frozenset(
 
 def is_deterministic(request: GenerationRequest) -> bool:
     """Whether the client wants the same answer each time: it gave a ``seed``, or a ``temperature`` of 0."""
-    return request.sampling.temperature == 0 or request.sampling.seed is not None
+    sampling = request.sampling
+    return sampling.temperature == 0 or sampling.seed is not None
 
 
 def is_storable(request: GenerationRequest) -> bool:

@@ -148,7 +148,11 @@ class AnswerCollector:
             raise _SomethingElse
         self._besides = besides
         if besides:
-            self._room_bytes -= (n_bytes := len(orjson.dumps(besides)))
+            try:
+                n_bytes = len(orjson.dumps([besides]))  # as deep as it would be stored
+            except TypeError:  # nested deeper than can be written
+                raise _SomethingElse from None
+            self._room_bytes -= n_bytes
             if n_bytes > _MOST_BESIDES_BYTES:
                 raise _SomethingElse
 
@@ -176,7 +180,7 @@ class AnswerCollector:
         else:
             self._say(text, self._text, "text", data)
         if reason := choice.get("finish_reason"):
-            if reason not in _ENDS or self._finish_reason not in ("", reason):
+            if type(reason) is not str or reason not in _ENDS or self._finish_reason not in ("", reason):
                 raise _SomethingElse
             self._finish_reason = reason
             self._forget()

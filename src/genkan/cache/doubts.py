@@ -53,7 +53,7 @@ class Doubts:
         ``new_answer`` is what the question was answered itself. ``entry`` goes into the index unless the verdict is
         that the candidate's answer is right for it, which makes it superfluous.
         """
-        if self._judge is None or candidate.is_judged_same:
+        if self._judge is None or candidate.is_judged_same or not asked.may_leave:
             return False
         return self._judge.offer(
             partial(self._pair, asked, candidate, new_answer),

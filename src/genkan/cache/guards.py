@@ -5,6 +5,7 @@ and refuses when it sees it; refusing too often costs an upstream call, refusing
 """
 
 from collections.abc import Callable
+from itertools import combinations
 
 from genkan.cache.question import Question
 
@@ -90,6 +91,22 @@ def _order(question: Question, other: Question) -> bool:
     return (question.compares and other.compares) or _swapped(question.content, other.content)
 
 
+def _direction(question: Question, other: Question) -> bool:
+    """One asks what others do to who asks, the other what that person does to them: who calls, who pays, who invites."""
+    return _turns(question, other) or _turns(other, question)
+
+
+def _turns(reaching: Question, other: Question) -> bool:
+    """In one a doer is named, what is done, and then who asks; in the other what is done, and then the doer: to whom."""
+    if reaching.reaches is None:
+        return False
+    if other.reaches is None and any(role == "subject" for _, role in reaching.roles & other.counterroles):
+        return True
+    place = {word: at for at, word in enumerate(other.content)}
+    before = [place[word] for word in reaching.content[: reaching.reaches] if word in place]
+    return any(done < doer and (other.reaches or 0) <= done for doer, done in combinations(before, 2))
+
+
 def _swapped(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
     """Two words have changed places around a third, all else is where it was: cats fear tigers, tigers fear cats."""
     if len(ours) != len(theirs):
@@ -105,6 +122,21 @@ def _in_order(spoken: tuple[str, ...], names: set[str]) -> list[str]:
 def _overlap(question: Question, other: Question) -> bool:
     shared = len(question.bag & other.bag)
     return shared < max(1.0, _LEAST_OVERLAP * len(question.bag | other.bag)) and not _spaced_apart(question, other)
+
+
+def _topic(question: Question, other: Question) -> bool:
+    """They share one word, and each says something of its own about it: to change a PIN, and to request a new one."""
+    ours, theirs = question.bag - other.bag, other.bag - question.bag
+    if len(question.bag & other.bag) != 1 or not ours or not theirs or question.numbers:
+        return False
+    return {_beginning(word) for word in ours}.isdisjoint(map(_beginning, theirs)) and not _spaced_apart(
+        question, other
+    )
+
+
+def _beginning(word: str) -> str:
+    """What forms of one word share that no stem brings together: fly and flight, 그렸 and 그린."""
+    return word[:2] if word.isascii() else word[:1]
 
 
 def _length(question: Question, other: Question) -> bool:
@@ -146,7 +178,9 @@ GUARDS: tuple[tuple[str, Guard], ...] = (
     ("question word", _asks),
     ("entities", _entities),
     ("order", _order),
+    ("direction", _direction),
     ("overlap", _overlap),
+    ("topic", _topic),
     ("length", _length),
     ("substitution", _substitution),
     ("addition", _addition),

@@ -30,6 +30,8 @@ class Lexicon:
     units: Mapping[str, str]
     dates: Mapping[str, str]
     joints: Mapping[str, tuple[str | None, str]]  # a word -> the roles of what stands before and after it
+    asker: frozenset[str]  # who asks, as one that others do something to; words as written
+    of: frozenset[str]  # words that make the next one an owner
     role: Callable[[str], str | None]  # the role a word's own ending gives it
     asks: tuple[tuple[str, Pattern], ...]  # what is asked for; the leftmost counts, the earlier of two at one place
 

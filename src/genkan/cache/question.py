@@ -55,6 +55,7 @@ class Question:
     codes: tuple[str, ...] = ()
     roles: frozenset[tuple[str, str]] = frozenset()
     counterroles: frozenset[tuple[str, str]] = frozenset()
+    reaches: int | None = None  # content words before who asks, as one that others do something to; None: not so
     passing: bool = False  # asks about today or now
     trigrams: frozenset[str] = _NONE
 
@@ -82,6 +83,7 @@ class _Reading:
         self._content: list[str] = []
         self._roles = set[tuple[str, str]]()
         self._passing = self._compares = False
+        self._reaches: int | None = None
         self._units = lexicon.units
         plain = CODE.sub(self._measure_or_code, spelt_out(text))
         self._quotes = tuple(next(filter(None, match.groups())).casefold() for match in QUOTED.finditer(text))
@@ -112,6 +114,7 @@ class _Reading:
             "codes": self._codes,
             "roles": frozenset(self._roles),
             "counterroles": frozenset((word, other) for word, role in self._roles for other in _OPPOSED.get(role, ())),
+            "reaches": self._reaches,
             "passing": self._passing,
             "trigrams": trigrams(" ".join(raw)),
         }
@@ -157,6 +160,8 @@ class _Reading:
             token = tokens[at]
             stem = lexicon.stem(token)
             at += 1
+            if token in lexicon.asker and not (at > 1 and tokens[at - 2] in lexicon.of):
+                self._reaches = len(self._content)
             number = number_of(token) or lexicon.numbers.get(stem) or lexicon.numbers.get(token)
             if number is not None:
                 at += self._count(number, tokens, at)

@@ -5,6 +5,8 @@ What it cost its first client is not what it costs this one: all of its prompt c
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -36,22 +38,27 @@ def body(answer: StoredAnswer, request_id: str, *, is_hit: bool = True) -> bytes
     return orjson.dumps(whole)
 
 
-def chunks(answer: StoredAnswer, request_id: str, *, include_usage: bool, is_hit: bool = True) -> list[list[bytes]]:
+def chunks(answer: StoredAnswer, request_id: str, *, include_usage: bool, is_hit: bool = True) -> Iterator[list[bytes]]:
     """The batches of a stream's payloads, without ``[DONE]``: a word each, and some words a batch.
 
-    Cost: about 0.4 µs a word.
+    Made as they are taken, as a long answer takes many milliseconds. Cost: about 0.6 µs a word.
     """
+    payloads = _payloads(answer, request_id, include_usage, is_hit)
+    while batch := list(islice(payloads, _BATCH)):
+        yield batch
+
+
+def _payloads(answer: StoredAnswer, request_id: str, include_usage: bool, is_hit: bool) -> Iterator[bytes]:
     head = orjson.dumps(_head(answer, request_id, streamed=True))[:-1]
     tail = _NULL_USAGE + b"}" if include_usage else b"}"
-    payloads = _opening(answer, head, tail)
-    payloads += _said(answer, head, tail)
+    if answer.is_chat:
+        delta = b'{"role":"assistant","content":""}'
+        yield b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]%b' % (head, delta, tail)
+    yield from _said(answer, head, tail)
     end = b'%b,"choices":[{"index":0,%b,"logprobs":null,"finish_reason":"%b"}]%b'
-    payloads.append(
-        end % (head, b'"delta":{}' if answer.is_chat else b'"text":""', answer.finish_reason.encode(), tail)
-    )
+    yield end % (head, b'"delta":{}' if answer.is_chat else b'"text":""', answer.finish_reason.encode(), tail)
     if include_usage and answer.usage is not None:
-        payloads.append(b'%b,"choices":[],"usage":%b}' % (head, orjson.dumps(_usage(answer.usage, is_hit))))
-    return [payloads[at : at + _BATCH] for at in range(0, len(payloads), _BATCH)]
+        yield b'%b,"choices":[],"usage":%b}' % (head, orjson.dumps(_usage(answer.usage, is_hit)))
 
 
 def usage(answer: StoredAnswer) -> dict[str, Any] | None:
@@ -59,26 +66,29 @@ def usage(answer: StoredAnswer) -> dict[str, Any] | None:
     return None if answer.usage is None else _usage(answer.usage, is_hit=True)
 
 
-def pieces(text: str) -> list[str]:
+def pieces(text: str) -> Iterator[str]:
     """``text`` in words, each with the space before it; what has no spaces for long is parted between characters.
 
     Joined they are ``text``. What a reader sees as one character is in one piece: a letter with its marks, an emoji.
     """
-    found: list[str] = _PIECE.findall(text)
-    if all(len(piece) <= _LONGEST for piece in found):
-        return found
-    return [part for piece in found for part in ([piece] if len(piece) <= _LONGEST else _parted(piece))]
+    for found in _PIECE.finditer(text):
+        piece = found[0]
+        if len(piece) <= _LONGEST:
+            yield piece
+        else:
+            yield from _parted(piece)
 
 
-def _parted(piece: str) -> list[str]:
-    parts, begin = [], 0
+def _parted(piece: str) -> Iterator[str]:
+    begin = 0
     while len(piece) - begin > _LONGEST:
         end = begin + _LONGEST
         while end < len(piece) and _is_one(piece[end - 1], piece[end]):
             end += 1
-        parts.append(piece[begin:end])
+        yield piece[begin:end]
         begin = end
-    return [*parts, piece[begin:]] if begin < len(piece) else parts
+    if begin < len(piece):
+        yield piece[begin:]
 
 
 def _is_one(left: str, right: str) -> bool:
@@ -110,25 +120,22 @@ def _reasoning(answer: StoredAnswer, text: str) -> dict[str, str]:
     return dict.fromkeys(answer.reasoning_name.split("+"), text) if text else {}
 
 
-def _opening(answer: StoredAnswer, head: bytes, tail: bytes) -> list[bytes]:
-    if not answer.is_chat:
-        return []
-    delta = b'{"role":"assistant","content":""}'
-    return [b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]%b' % (head, delta, tail)]
-
-
-def _said(answer: StoredAnswer, head: bytes, tail: bytes) -> list[bytes]:
+def _said(answer: StoredAnswer, head: bytes, tail: bytes) -> Iterator[bytes]:
     dumps = orjson.dumps
     if not answer.is_chat:
         before = head + b',"choices":[{"index":0,"text":'
         after = b',"logprobs":null,"finish_reason":null}]' + tail
-        return [b"".join((before, dumps(piece), after)) for piece in pieces(answer.text)]
+        for piece in pieces(answer.text):
+            yield b"".join((before, dumps(piece), after))
+        return
     before = head + b',"choices":[{"index":0,"delta":'
     after = b',"logprobs":null,"finish_reason":null}]' + tail
-    said = [before + dumps(_reasoning(answer, piece)) + after for piece in pieces(answer.reasoning)]
+    for piece in pieces(answer.reasoning):
+        yield before + dumps(_reasoning(answer, piece)) + after
     before += b'{"content":'
     after = b"}" + after
-    return said + [b"".join((before, dumps(piece), after)) for piece in pieces(answer.text)]
+    for piece in pieces(answer.text):
+        yield b"".join((before, dumps(piece), after))
 
 
 def _usage(usage: Usage, is_hit: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How likely it is that one answer serves two questions: a logistic score, and how it is fitted."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -167,6 +168,6 @@ def _logistic(value: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError("a score's numbers are finite")
     return float(value)

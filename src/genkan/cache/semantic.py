@@ -20,6 +20,7 @@ from genkan.cache.exact import Hit
 from genkan.cache.index.base import Entry, Near, Vector, VectorIndex
 from genkan.cache.judge import Judge
 from genkan.cache.observer import CacheObserver
+from genkan.cache.pause import Pause
 from genkan.cache.question import Question
 from genkan.cache.questions import Questions
 from genkan.cache.scope import Scope
@@ -68,6 +69,7 @@ class SemanticTier:
         self._clock = clock
         self._observer = observer
         self._uniform = uniform
+        self._pause = Pause()  # of the embedder: one that hangs costs one request its time, and not all
         self._questions = Questions()
         self._verdicts = Verdicts()
         self._checked = CheckedAnswers(answers, self._questions, clock)
@@ -85,6 +87,8 @@ class SemanticTier:
     ) -> Sought:
         """The answer of a like question, within ``timeout_s``; what comes of it without a hit goes to `learn`.
 
+        After an embedding that took too long none is waited for in the next second.
+
         Cost, besides the vector and what is read: 0.1 ms among questions that were met before, 0.2 ms more for each new
         one of 10 words; the worst, five new ones of 400 characters, holds up the event loop for some 5 ms.
         """
@@ -95,16 +99,24 @@ class SemanticTier:
         question = self._questions.of(text)
         if obstacle(question) is not None:
             return NOTHING
-        asked = Asked(scope, text, question, settings, tenant, route)
+        asked = Asked(scope, text, question, settings, tenant, route, request.extras.cache not in ("no-store", "only"))
         sought = Sought(asked=asked)
+        if not self._pause.permits(self._clock.monotonic()):
+            self._observer.failed("paused")
+            return sought
         try:
             async with asyncio.timeout(timeout_s):
                 vector = await self._vector(question, timeout_s)
                 if vector is not None:
+                    self._pause.answered()
                     sought = Sought(asked=asked, vector=vector)
                     sought = await self._sought(asked, vector, deadline_s)
+                elif self._clock.monotonic() > deadline_s - timeout_s / 2:
+                    self._pause.timed_out(self._clock.monotonic())
         except TimeoutError:
             self._observer.failed("timeout")
+            if sought.vector is None:
+                self._pause.timed_out(self._clock.monotonic())
         except Exception:  # noqa: BLE001 - a request that nothing is found for is answered all the same
             self._observer.failed("semantic")
             _log.exception("the search for a like question failed")

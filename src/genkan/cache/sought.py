@@ -20,6 +20,7 @@ class Asked:
     settings: RouteCacheConfig
     tenant: str
     route: str
+    may_leave: bool = True  # False: its text must not be kept anywhere, nor shown to a judge
 
 
 @dataclass(frozen=True, slots=True)

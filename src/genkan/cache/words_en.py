@@ -357,6 +357,8 @@ midnight: midnight
             "after": ("later", "earlier"),
         }.items()
     },
+    asker=frozenset({"me", "us", "myself", "ourselves"}),
+    of=frozenset(),
     role=no_role,
     asks=patterns(
         r"""

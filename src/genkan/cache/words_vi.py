@@ -333,6 +333,8 @@ night: đêm khuya
         "trước": ("earlier", "later"),
         "sau": ("later", "earlier"),
     },
+    asker=frozenset({"tôi", "mình", "em", "tớ", "tao", "chúng_tôi", "chúng_mình"}),
+    of=frozenset({"của"}),
     role=no_role,
     asks=patterns(
         r"""

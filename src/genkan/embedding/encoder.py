@@ -73,7 +73,7 @@ class Encoder:
     def __init__(self, weights: EncoderWeights, threads: int = 1) -> None:
         """At most ``threads`` groups are computed at once, on the CPU each by one thread.
 
-        Sets how many threads torch uses for a product, for the whole process: one.
+        Threads of this process that begin later use one for a product as well.
         """
         self._weights = weights
         self._threads = threads

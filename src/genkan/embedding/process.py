@@ -72,8 +72,11 @@ class EmbedderProcess:
     def _run(self) -> None:
         began_s = time.monotonic()
         try:
+            import torch
+
             from genkan.embedding.embedder import Embedder
 
+            torch.set_num_threads(1)  # of this thread: more would wait for each other while the engine loads as well
             self._embedder = Embedder.load(self._config)
         except ModelFileError as error:
             self._failure = f"The embedder cannot load its model: {error}"

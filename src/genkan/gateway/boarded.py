@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from genkan.gateway.recording import Reader
 from genkan.upstream.base import Answer
 
 
@@ -35,8 +36,14 @@ class Boarded(Generic[B_co]):
     deployment: str
     model: str
     began: B_co | None
+    reader: Reader | None = None  # of another's stream
 
     @property
     def is_leader(self) -> bool:
         """Whether this request's own ``ask`` gave the answer."""
         return self.began is not None
+
+    @property
+    def state(self) -> str:
+        """How another's answer ended for this request, once ``answer`` is closed: ok, client_gone, or an error."""
+        return "ok" if self.reader is None else self.reader.state

@@ -13,8 +13,10 @@ purge is not found after it.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from genkan.cache.cacheable import is_deterministic, is_storable
 from genkan.cache.collector import Collected
 from genkan.cache.exact import ExactTier, Hit, Look
 from genkan.cache.observer import CacheObserver
-from genkan.cache.scope import Scope, Scopes
+from genkan.cache.scope import DIGEST_BYTES, Scope, Scopes
 from genkan.cache.semantic import SemanticTier
 from genkan.cache.sought import Sought
 from genkan.cache.stored_answer import StoredAnswer
@@ -33,6 +35,7 @@ from genkan.gateway.boarded import B_co, Boarded
 from genkan.gateway.chain import Chain
 from genkan.gateway.flights import Flights
 from genkan.gateway.reservations import TimeLeft
+from genkan.gateway.ticket import Ticket
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, GenerationRequest
 
@@ -85,7 +88,9 @@ class AnswerCache:
 
     def visit(self, request: GenerationRequest, caller: Caller, chain: Chain) -> "Visit | None":
         """What the request has to do with stored answers; None: nothing. The look-up is sent now. Raises NotStored."""
-        if not _takes_part(request, settings := chain.config.cache):
+        settings = chain.config.cache
+        is_left_out = settings.exact == "auto" and settings.semantic == "off" and not is_deterministic(request)
+        if is_left_out or settings.exact == "off" or not is_storable(request):
             if request.extras.cache == "only":
                 raise NotStored("this request's answers are not stored: it is not deterministic, or not one plain text")
             self.observer.looked(chain.name, "bypass")
@@ -156,6 +161,11 @@ class Visit:
         return self._request.extras.cache == "only"
 
     @property
+    def label(self) -> bytes:
+        """What a client is told that gets a new answer."""
+        return b"miss" if self.gives else b"bypass"
+
+    @property
     def keeps(self) -> bool:
         """Whether what it gets is stored."""
         return self._request.extras.cache in ("default", "no-cache")
@@ -165,20 +175,31 @@ class Visit:
         hit = await self._look.found()
         if hit is None and self._request.extras.cache != "no-cache":
             hit = await self._like()
-        if not self.gives:
-            self._cache.observer.looked(self._chain.name, "bypass")
-            return None
-        self._cache.observer.looked(self._chain.name, "miss" if hit is None else hit.tier)
-        return hit
+        self._cache.observer.looked(self._chain.name, self._result(hit))
+        return hit if self.gives else None
 
-    async def found_meanwhile(self) -> Hit | None:
-        """What was stored since `found` looked, for a request that was about to be asked for. Raises nothing."""
+    def _result(self, hit: Hit | None) -> str:
+        if hit is not None and self.gives:
+            return hit.tier
+        would_be_hit = hit is not None or (self._sought is not None and self._sought.is_shadow)
+        if would_be_hit and self._request.extras.cache != "no-cache":
+            return "shadow"
+        return "miss" if self.gives else "bypass"
+
+    async def found_meanwhile(self, left: TimeLeft) -> Hit | None:
+        """What was stored since `found` looked, for a request that is about to be asked for. Raises nothing.
+
+        Its time is taken from ``left``.
+        """
         if not self.gives or not self._cache.config.share_requests:
             return None
+        began_s = time.monotonic()
         self._look = self._cache.exact.look(
-            self._scope, tenant=self._tenant, route=self._chain.name, timeout_s=self._cache.config.timeout_s
+            self._scope, tenant=self._tenant, route=self._chain.name, timeout_s=self._timeout_s(left)
         )
-        return await self._look.found()
+        hit = await self._look.found()
+        left.seconds = max(left.seconds - (time.monotonic() - began_s), 0.0)
+        return hit
 
     def age_s(self, hit: Hit) -> int:
         """How long ago it was stored."""
@@ -188,22 +209,31 @@ class Visit:
         self,
         ask: Callable[[], Awaitable[B_co]],
         keep: Callable[[Collected | None], None],
-        left: TimeLeft,
-        request_id: str,
+        ticket: Ticket,
     ) -> Boarded[B_co]:
         """The answer of ``ask``, or of another request that is the same and under way; see `Flights.answer`.
 
-        ``keep`` is told what an answer of ``ask`` says before its end is given to anybody.
+        ``keep`` is told what an answer of ``ask`` says before its end is given to anybody. Where a budget bounds the
+        answer, it is not the same as where none does: it may be cut off.
         """
+        key = self._scope.key
+        if ticket.max_tokens is not None:
+            key = hashlib.blake2b(b"%b%d" % (key, ticket.max_tokens), digest_size=DIGEST_BYTES).digest()
         alone = not self.gives or not self._cache.config.share_requests
-        return await self._cache.flights.answer(
-            os.urandom(16) if alone else self._scope.key,
+        boarded = await self._cache.flights.answer(
+            os.urandom(DIGEST_BYTES) if alone else key,
             self._request,
             ask,
-            request_id=request_id,
-            timeout_s=0.0 if alone else max(0.0, min(left.seconds, self._cache.config.timeout_s)),
+            request_id=ticket.request_id,
+            timeout_s=0.0 if alone else self._timeout_s(ticket.redis_left),
             on_complete=keep,
         )
+        if boarded.began is None:
+            self._cache.observer.coalesced(self._chain.name)
+        return boarded
+
+    def _timeout_s(self, left: TimeLeft) -> float:
+        return min(left.seconds, self._cache.config.timeout_s)
 
     async def _like(self) -> Hit | None:
         likeness = self._cache.likeness
@@ -217,8 +247,6 @@ class Visit:
             route=self._chain.name,
             timeout_s=likeness.timeout_s,
         )
-        if self._sought.is_shadow:
-            self._cache.observer.looked(self._chain.name, "shadow")
         return self._sought.hit
 
     def keep(self, collected: Collected | None, deployment: str, cost_nano_usd: int | None) -> None:
@@ -264,12 +292,6 @@ class Visit:
             stored_s=now_s,
             expires_s=now_s + self.ttl_s,
         )
-
-
-def _takes_part(request: GenerationRequest, settings: RouteCacheConfig) -> bool:
-    if settings.exact == "off":
-        return False
-    return (settings.semantic != "off" or _is_asked_for(request, settings)) and is_storable(request)
 
 
 def _is_asked_for(request: GenerationRequest, settings: RouteCacheConfig) -> bool:

@@ -33,9 +33,12 @@ class EmbeddingModel:
         return size._replace(ascii=size.ascii + self._prefix_bytes * len(texts))
 
     def amounts(self, size: Size) -> Amounts:
-        """What to draw: a guess from limits, and from budgets a bound."""
+        """What to draw: a guess from limits, and from budgets a bound.
+
+        Our own model's tokenizer writes some signs out, such as 3 bytes of ㌚ in 5 tokens: hence two a byte.
+        """
         most = most_prompt_tokens(size)
         if self._most_per_text is not None:
-            most = min(most, self._most_per_text * size.messages)
+            most = min(most + size.other, self._most_per_text * size.messages)
         most_usd = 0 if self.price is None else self.price.most_nano_usd(most, 0)
         return Amounts(1, min(self.estimator.prompt_tokens(size), most), most, most_usd)

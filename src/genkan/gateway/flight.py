@@ -9,8 +9,8 @@ task is cancelled, and with it what is being generated.
 * **An error** that would meet every one of them is told to all. After any other, one more is asked for, as it may have
   been bad luck; the error of that one is told to all that are left. Who was given some of the answer by then gets the
   error at once, as it would have from its upstream: nobody's text ever begins anew.
-* **After the end** it can be boarded for a moment longer: who looked for a stored answer just before there was one, and
-  comes here just after, is not to ask again.
+* **After the end** nobody boards, so that a purge holds at once. Who looked for a stored answer just before there was
+  one, and comes here just after, is asked for anew, and has to look again before it asks.
 * **Across workers** one flight at a time has the right to ask, and the others record what that one says; see
   `genkan.gateway.flight_relay`. One that says nothing any more is replaced. Without Redis each worker flies by itself.
 
@@ -20,7 +20,6 @@ No clock and no timeouts here: what is asked has its own, and so have other work
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from genkan.cache.collector import AnswerCollector, Collected
 from genkan.errors import InternalError, ServerStopping, StreamInterrupted
@@ -45,7 +44,7 @@ class Flight:
     """Its passengers, and the task that flies. `add` the first passenger, then `start`, both before any await."""
 
     __slots__ = (
-        "_error", "_followers", "_gone", "_hold", "_is_closed", "_linger_s", "_losses", "_on_closed", "_passengers",
+        "_error", "_followers", "_gone", "_hold", "_is_closed", "_losses", "_on_closed", "_passengers",
         "_relay", "_request", "_task", "_timeout_s", "_tries", "is_following", "key", "recording",
     )  # fmt: skip
 
@@ -56,12 +55,11 @@ class Flight:
         relay: FlightRelay | None,
         *,
         timeout_s: float,
-        linger_s: float,
         on_closed: Callable[["Flight"], None],
     ) -> None:
         """``request`` is any of those that are the same. ``timeout_s`` limits each wait for Redis; 0: there is none.
 
-        It can be boarded for ``linger_s`` after its end. ``on_closed`` is called once, when nobody new may board.
+        ``on_closed`` is called once, when nobody new may board.
         """
         self.key = key
         self.recording = Recording()
@@ -69,7 +67,6 @@ class Flight:
         self._request = request
         self._relay = relay
         self._timeout_s = timeout_s
-        self._linger_s = linger_s
         self._on_closed = on_closed
         self._hold: Hold | None = None
         self._gone = ""  # who held the right to ask and is gone
@@ -119,7 +116,7 @@ class Flight:
         """End it, if it is still under way: who is there gets ServerStopping. Returns when its task has ended."""
         task = self._task
         assert task is not None  # see the class
-        if not self.recording.is_over:
+        if not (self.recording.is_over or task.cancelling()):  # a second time would break off its closing
             self.close()
             task.cancel()
         if not task.done():
@@ -192,7 +189,8 @@ class Flight:
             recording.begin(began.deployment, began.model, answer.body)
             collected = await _recorded(answer, recording, AnswerCollector(self._request))
             _tell(leader, collected)
-            self._land(recording, collected, answer.usage)
+            self.close()
+            recording.end(collected, answer.usage)
         finally:
             await answer.aclose()
 
@@ -217,18 +215,12 @@ class Flight:
             if body:
                 collector.whole(b"".join(body))
             recording.begin(names.deployment, names.model)
-            self._land(recording, collector.result(names.usage), names.usage)
+            self.close()
+            recording.end(collector.result(names.usage), names.usage)
         finally:
             inbox.close()
 
     # its end
-
-    def _land(self, recording: Recording, collected: Collected | None, usage: dict[str, Any] | None) -> None:
-        if collected is None or not self._linger_s:
-            self.close()
-        else:
-            asyncio.get_running_loop().call_later(self._linger_s, self.close)
-        recording.end(collected, usage)
 
     def _failed(self, recording: Recording, error: BaseException) -> None:
         if recording.is_over:

@@ -15,24 +15,20 @@ from genkan.gateway.flight_relay import FlightRelay
 from genkan.gateway.passenger import OnComplete, Passenger
 from genkan.wire.chat import GenerationRequest
 
-#: Longer than a request takes from looking for a stored answer to boarding.
-LINGER_S = 0.05
-
 
 class Flights:
     """The answers under way of one worker. `start` first, `aclose` at the end."""
 
-    def __init__(self, relay: FlightRelay | None = None, *, linger_s: float = LINGER_S) -> None:
-        """Without ``relay`` other workers are not asked. An answer can be had for ``linger_s`` after its end."""
+    def __init__(self, relay: FlightRelay | None = None) -> None:
+        """Without ``relay`` other workers are not asked."""
         self._relay = relay
-        self._linger_s = linger_s
         self._flights: dict[bytes, Flight] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}  # also of flights that nobody can board any more
         self._is_closed = False
 
     @property
     def count(self) -> int:
-        """So many flights are under way, can still be boarded, or are being closed."""
+        """So many flights are under way, or are being closed."""
         return len({*self._flights.values(), *self._tasks.values()})
 
     async def start(self) -> None:
@@ -86,12 +82,7 @@ class Flights:
 
     def _begun(self, key: bytes, passenger: Passenger[Began], timeout_s: float) -> Flight:
         flight = self._flights[key] = Flight(
-            key,
-            passenger.request,
-            self._relay,
-            timeout_s=timeout_s,
-            linger_s=self._linger_s,
-            on_closed=self._forget,
+            key, passenger.request, self._relay, timeout_s=timeout_s, on_closed=self._forget
         )
         flight.add(passenger)
         task = flight.start()

@@ -1,7 +1,7 @@
 """What the semantic tier asks of models: verdicts on doubtful pairs, and vectors of questions."""
 
-import itertools
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ def asking(responder: Responder, model: str, tenant: str = JUDGE_TENANT) -> Ask:
     No verdict is stored: the pair is judged once anyway, and must never be like another. What is returned raises
     RequestError as the responder does, and ValueError for a reply without text.
     """
-    numbers = itertools.count(1)
 
     async def ask(instructions: str, matter: str) -> Reply:
         request = ChatRequest.from_object(
@@ -40,7 +39,7 @@ def asking(responder: Responder, model: str, tenant: str = JUDGE_TENANT) -> Ask:
                 "genkan": {"cache": "no-store"},
             }
         )
-        answer = await responder.respond(request, Caller(request_id=f"judge-{next(numbers)}", tenant=tenant))
+        answer = await responder.respond(request, Caller(request_id=f"judge-{os.urandom(16).hex()}", tenant=tenant))
         try:
             return Reply(await _text(answer), answer.cost_nano_usd)
         finally:

@@ -4,15 +4,15 @@ The one that was asked for gets its answer as it came. The others get it with an
 asked for, and with usage that says that it came from elsewhere; see `genkan.cache.replay`.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic
 
-from genkan.cache import replay
 from genkan.cache.collector import Collected
 from genkan.cache.stored_answer import StoredAnswer
 from genkan.gateway.boarded import B_co, Boarded
 from genkan.gateway.followed_chunks import FollowedChunks
 from genkan.gateway.recording import Reader, Recording
+from genkan.gateway.replayed import replayed
 from genkan.upstream.base import Answer
 from genkan.wire.chat import ChatRequest, GenerationRequest
 
@@ -72,33 +72,31 @@ class Passenger(Generic[B_co]):
     def board(self, recording: Recording) -> Boarded[B_co]:
         """Its answer, out of a recording that it `can_read`."""
         self.has_got = True
+        reader: Reader | None = None
         if self.began is not None:
             answer = self._own(recording, self.began.answer)
         elif self.request.stream and recording.batches:
-            answer = _streamed(recording, FollowedChunks(self.request, self.request_id))
+            reader = recording.join()
+            answer = _streamed(recording, reader, FollowedChunks(self.request, self.request_id))
         else:
             answer = self._replayed(recording)
-        return Boarded(answer, recording.deployment, recording.model, self.began)
+        return Boarded(answer, recording.deployment, recording.model, self.began, reader)
 
     def _own(self, recording: Recording, asked: Answer) -> Answer:
-        answer = _streamed(recording, None, asked) if asked.body is None else Answer(body=asked.body)
+        answer = _streamed(recording, recording.join(), None, asked) if asked.body is None else Answer(body=asked.body)
         answer.headers, answer.fields = asked.headers, asked.fields
         _mirror(asked, answer)
         return answer
 
     def _replayed(self, recording: Recording) -> Answer:
-        stored = _stored(recording, self.request)
-        if self.request.stream:
-            batches = replay.chunks(stored, self.request_id, include_usage=self.request.include_usage)
-            answer = Answer(batches=_each(batches))
-        else:
-            answer = Answer(body=replay.body(stored, self.request_id))
+        answer = replayed(_stored(recording, self.request), self.request_id, self.request)
         answer.usage = recording.usage
         return answer
 
 
-def _streamed(recording: Recording, followed: FollowedChunks | None, asked: Answer | None = None) -> Answer:
-    reader = recording.join()
+def _streamed(
+    recording: Recording, reader: Reader, followed: FollowedChunks | None, asked: Answer | None = None
+) -> Answer:
     answer = Answer()
     answer.batches = _batches(recording, reader, answer, followed, asked)
 
@@ -128,11 +126,6 @@ async def _batches(
         reader.close()
     if followed is not None and (last := followed.end(recording.usage)):
         yield last
-
-
-async def _each(batches: Iterable[list[bytes]]) -> AsyncGenerator[list[bytes], None]:
-    for batch in batches:
-        yield batch
 
 
 def _stored(recording: Recording, request: GenerationRequest) -> StoredAnswer:

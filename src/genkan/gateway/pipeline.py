@@ -4,19 +4,19 @@ find the model's or the route's chain → look for a stored answer, and admit, a
 under way, or have it answered → name who answered, and what it cost → settle, and store.
 """
 
-from collections.abc import AsyncGenerator, Iterable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from genkan.cache import replay
 from genkan.cache.collector import Collected
 from genkan.cache.exact import Hit
-from genkan.cache.stored_answer import StoredAnswer
 from genkan.errors import ModelNotFound
 from genkan.gateway.admission import Admissions
+from genkan.gateway.boarded import Began, Boarded
 from genkan.gateway.caching import AnswerCache, NotStored, Visit
 from genkan.gateway.chain import Chain
+from genkan.gateway.deployment import Deployment
 from genkan.gateway.fallback import Fallback, Walk
+from genkan.gateway.replayed import replayed
 from genkan.gateway.router import Router
 from genkan.gateway.ticket import Spared, Ticket
 from genkan.upstream.base import Answer
@@ -27,7 +27,6 @@ from genkan.wire.usage import Usage
 Header = tuple[bytes, bytes]
 _FREE = ((b"x-genkan-attempts", b"0"), (b"x-genkan-cost-usd", b"0.000000000"))
 _PRIVATE = (b"cache-control", b"private, no-store")  # nobody on the way may store it a second time
-_NO_USAGE = Usage(0, 0)
 
 
 class Asked(NamedTuple):
@@ -39,16 +38,12 @@ class Asked(NamedTuple):
     @property
     def deployment(self) -> str:
         """Whose it is, as ``model@upstream``."""
-        deployment = self.walk.answered_by
-        assert deployment is not None  # an answer comes from somewhere
-        return deployment.name
+        return _answering(self.walk).name
 
     @property
     def model(self) -> str:
         """Its model, as clients know it."""
-        deployment = self.walk.answered_by
-        assert deployment is not None
-        return deployment.model
+        return _answering(self.walk).model
 
 
 class Found(NamedTuple):
@@ -86,29 +81,37 @@ class Pipeline:
         if not caller.may_use(request.model):
             raise ModelNotFound(request.model)
         chain = self._router.resolve(request.model)
-        visit = self._visit(request, caller, chain)
+        visit: Visit | None = None
+        if self._cache is not None:
+            visit = self._cache.visit(request, caller, chain)
+        elif request.extras.cache == "only":
+            raise NotStored("no answers are stored here")
         ticket = await self._admissions.admit(request, caller, chain)
-        if visit is None:
-            return self._named(await self._ask(chain, request, ticket), ticket, b"bypass")
+        if visit is not None:
+            return await self._visited(visit, chain, request, ticket)
+        try:  # as `_ask`, without a coroutine more: most requests pass here
+            answer, walk = await self._fallback.respond(chain, request, ticket)
+        except BaseException as error:
+            ticket.failed(error)
+            raise
+        ticket.answered(answer, walk.answering)
+        return self._named(answer, walk, ticket, b"bypass")
+
+    async def _visited(self, visit: Visit, chain: Chain, request: GenerationRequest, ticket: Ticket) -> Answer:
+        """An answer to a request that may get a stored one, or whose own may be stored."""
         try:
             hit = await visit.found()
             if hit is None and visit.is_only:
                 raise NotStored("no answer to this request is stored")
+            if hit is not None:
+                return self._stored(hit, request, ticket, visit.age_s(hit))
         except BaseException as error:
             ticket.failed(error)
             raise
-        if hit is not None:
-            return self._stored(hit, request, ticket, visit.age_s(hit))
-        if not visit.keeps:
-            return self._named(await self._ask(chain, request, ticket), ticket, b"miss")
-        return await self._shared(visit, chain, request, ticket)
-
-    def _visit(self, request: GenerationRequest, caller: Caller, chain: Chain) -> Visit | None:
-        if self._cache is not None:
-            return self._cache.visit(request, caller, chain)
-        if request.extras.cache == "only":
-            raise NotStored("no answers are stored here")
-        return None
+        if visit.keeps:
+            return await self._shared(visit, chain, request, ticket)
+        answer, walk = await self._ask(chain, request, ticket)
+        return self._named(answer, walk, ticket, visit.label)
 
     async def _ask(self, chain: Chain, request: GenerationRequest, ticket: Ticket) -> Asked:
         try:
@@ -122,12 +125,14 @@ class Pipeline:
     async def _shared(self, visit: Visit, chain: Chain, request: GenerationRequest, ticket: Ticket) -> Answer:
         """Its own answer, or that of another request that is under way and the same, or was a moment ago."""
         own: list[Asked | Found] = []
+        is_asked = False  # by the flight: then it settles by itself, whatever becomes of its client
 
         async def ask() -> Asked | Found:
-            ticket.is_asked = True
+            nonlocal is_asked
+            is_asked = True
             # The look-up was before this request was the one that asks: who asked until then may have stored it since.
             try:
-                hit = await visit.found_meanwhile()
+                hit = await visit.found_meanwhile(ticket.redis_left)
             except BaseException as error:
                 ticket.failed(error)
                 raise
@@ -142,14 +147,14 @@ class Pipeline:
                 visit.keep(collected, asked.deployment, asked.answer.cost_nano_usd)
 
         try:
-            boarded = await visit.board(ask, keep, ticket.redis_left, ticket.request_id)
+            boarded = await visit.board(ask, keep, ticket)
         except BaseException as error:
-            if not ticket.is_asked:  # else what was asked may go on for others, and settles by itself
+            if not is_asked:
                 ticket.failed(error)
             raise
         answer = boarded.answer
         if isinstance(boarded.began, Asked):
-            return self._named(Asked(answer, boarded.began.walk), ticket, b"miss" if visit.gives else b"bypass")
+            return self._named(answer, boarded.began.walk, ticket, visit.label)
         if boarded.began is not None:
             return answer
         answer.cost_nano_usd = 0
@@ -161,13 +166,13 @@ class Pipeline:
             *ticket.headers,
             *_FREE,
         ]
-        answer.on_close(partial(_spare, ticket, boarded.deployment, answer))
+        answer.on_close(partial(_spare, ticket, boarded))
         return answer
 
     def _stored(self, hit: Hit, request: GenerationRequest, ticket: Ticket, age_s: int) -> Answer:
         stored, tier = hit
         assert stored.usage is not None  # see StoredAnswer.may_be_stored
-        answer = _replayed(stored, ticket.request_id, request)
+        answer = replayed(stored, ticket.request_id, request)
         ticket.spare(Spared(tier, stored.deployment, stored.usage, stored.cost_nano_usd))
         answer.cost_nano_usd = 0
         answer.fields = {**_who(stored.deployment), "attempts": 0, "cache": tier}
@@ -181,11 +186,11 @@ class Pipeline:
         ]
         return answer
 
-    def _named(self, asked: Asked, ticket: Ticket, cache: bytes) -> Answer:
-        answer, walk = asked
-        answer.fields = {**_who(asked.deployment), "attempts": walk.attempts}
+    def _named(self, answer: Answer, walk: Walk, ticket: Ticket, cache: bytes) -> Answer:
+        deployment = _answering(walk)
+        answer.fields = {"model": deployment.model, "upstream": deployment.upstream.name, "attempts": walk.attempts}
         answer.headers = [
-            *self._names(asked.deployment, cache),
+            *self._names(deployment.name, cache),
             (b"x-genkan-attempts", b"%d" % walk.attempts),
             *ticket.headers,
         ]
@@ -208,6 +213,12 @@ class Pipeline:
         return headers
 
 
+def _answering(walk: Walk) -> Deployment:
+    deployment = walk.answered_by
+    assert deployment is not None  # an answer comes from somewhere
+    return deployment
+
+
 @lru_cache(maxsize=1024)
 def _names_of(deployment: str) -> tuple[str, str]:
     model, _, upstream = deployment.rpartition("@")
@@ -220,22 +231,6 @@ def _who(deployment: str) -> dict[str, object]:
     return {"model": model, "upstream": upstream}
 
 
-def _replayed(stored: StoredAnswer, request_id: str, request: GenerationRequest) -> Answer:
-    if request.stream:
-        batches = replay.chunks(stored, request_id, include_usage=request.include_usage)
-        answer = Answer(batches=_each(batches))
-    else:
-        answer = Answer(body=replay.body(stored, request_id))
-    answer.usage = replay.usage(stored)
-    return answer
-
-
-async def _each(batches: Iterable[list[bytes]]) -> AsyncGenerator[list[bytes], None]:
-    for batch in batches:
-        yield batch
-
-
-async def _spare(ticket: Ticket, deployment: str, answer: Answer) -> None:
+async def _spare(ticket: Ticket, boarded: Boarded[Began]) -> None:
     """Settle a request that got another's answer, of which only its end says what it took."""
-    usage = Usage.read(answer.usage)
-    ticket.spare(Spared("shared", deployment, usage or _NO_USAGE, None), "client_gone" if usage is None else "ok")
+    ticket.spare(Spared("shared", boarded.deployment, Usage.read(boarded.answer.usage), None), boarded.state)

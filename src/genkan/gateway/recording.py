@@ -160,12 +160,15 @@ class Recording:
 class Reader:
     """Reads a recording from its first batch to its end."""
 
-    __slots__ = ("_recording", "position", "read_bytes")
+    __slots__ = ("_recording", "position", "read_bytes", "state")
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self.position = 0  # so many batches it has
         self.read_bytes = 0
+        self.state = (
+            "client_gone"  # how it ended for this reader, as the ledger calls it: so, until it has read the end
+        )
 
     async def next(self) -> list[bytes] | None:
         """All that has come since; waits for it if there is nothing yet. None at the end.
@@ -175,8 +178,11 @@ class Reader:
         recording = self._recording
         while (batch := recording.read(self)) is None:
             if recording.error is not None:
-                raise twin(recording.error)
+                error = twin(recording.error)
+                self.state = error.outcome
+                raise error
             if recording.is_over:
+                self.state = "ok"
                 return None
             await recording.more()
         return batch

@@ -54,7 +54,7 @@ class Spared(NamedTuple):
 
     tier: str  # where it was found: "exact", "normalised", "alias", "semantic", or "shared" with another request
     deployment: str  # that had given it
-    usage: Usage
+    usage: Usage | None  # None: its upstream did not say, or has not yet
     cost_nano_usd: int | None  # as it was given; None: to be found by its price now
 
 
@@ -89,7 +89,6 @@ class Ticket:
         "_till",
         "_usage",
         "headers",
-        "is_asked",
         "max_tokens",
         "redis_left",
         "request_id",
@@ -119,7 +118,6 @@ class Ticket:
         self.headers = headers
         self.max_tokens = max_tokens
         self.redis_left = redis_left
-        self.is_asked = False  # an upstream, by somebody who settles it whatever comes of it
         self._till = till
         self._request = request
         self._caller = caller
@@ -184,12 +182,13 @@ class Ticket:
         """The client gets an answer that was there. Does nothing once it is settled."""
         if self._is_settled:
             return
-        cost_nano_usd = spared.cost_nano_usd
-        if cost_nano_usd is None:
-            cost_nano_usd = self._cost_at(spared.deployment, spared.usage)
+        usage, cost_nano_usd = spared.usage, spared.cost_nano_usd
+        if cost_nano_usd is None and usage is not None:
+            cost_nano_usd = self._cost_at(spared.deployment, usage)
         self._spared = spared._replace(cost_nano_usd=cost_nano_usd)
         self._settle(state)
-        self._till.observer.spared(spared.deployment, spared.usage, cost_nano_usd or 0)
+        if usage is not None:
+            self._till.observer.spared(spared.deployment, usage, cost_nano_usd or 0)
 
     def failed(self, error: BaseException) -> None:
         """No answer came of it. Does nothing once it is settled."""
@@ -288,6 +287,7 @@ class Ticket:
 
     def _row(self, state: str, paid: "_Attempt | None", saved_nano_usd: int) -> bytes:
         caller, attempts, answering = self._caller, self._attempts, self._answering
+        bill = _bill(paid)
         row = {
             "id": self.request_id,
             "t": round(self._till.clock.unix(), 6),
@@ -296,7 +296,7 @@ class Ticket:
             "route": self._chain.name,
             "stream": self._request.stream,
             "state": state,
-            **_bill(paid),
+            **bill,
             "saved_nano_usd": saved_nano_usd,
             "answered": None if answering is None else attempts.index(answering) + 1,
             "attempts": [
@@ -304,14 +304,14 @@ class Ticket:
                     "n": n,
                     "deployment": attempt.deployment.name,
                     "state": attempt.state,
-                    **_bill(attempt),
+                    **(bill if attempt is paid else _bill(attempt)),
                     "seconds": attempt.seconds,
                 }
                 for n, attempt in enumerate(attempts, 1)
             ],
         }
         if (spared := self._spared) is not None:
-            row["usage"] = _tokens(spared.usage)
+            row["usage"] = None if spared.usage is None else _tokens(spared.usage)
             row["saved_nano_usd"] = spared.cost_nano_usd or 0
             row["stored"] = {"tier": spared.tier, "deployment": spared.deployment}
         return orjson.dumps(row)

@@ -8,7 +8,8 @@ from typing import Literal
 
 import aiohttp
 
-from genkan.config import Config, OpenAiUpstreamConfig, UpstreamConfig
+from genkan.config import Config, EmbedderConfig, OpenAiUpstreamConfig, UpstreamConfig
+from genkan.embedding.model_path import UPSTREAM_PREFIX, is_local, model_path
 from genkan.engine.load.source import locate
 from genkan.errors import (
     ConnectFailed,
@@ -37,7 +38,7 @@ class Finding:
 
 
 async def check(config: Config, environ: Mapping[str, str], *, offline: bool = False) -> list[Finding]:
-    """What is to be said of each upstream, in the configuration's order; at least one finding each.
+    """What is to be said of each upstream, in the configuration's order, and of the embedder: at least one thing each.
 
     A key that is not set is a warning, as its deployments are passed over; a route that has no other is an error.
     Keys are taken from ``environ``. All upstreams are asked at once, and each has its own ``health.timeout_s``; with
@@ -46,7 +47,8 @@ async def check(config: Config, environ: Mapping[str, str], *, offline: bool = F
     async with question_session() as session:
         asked = None if offline else session
         found = await asyncio.gather(*(_check(config, upstream, environ, asked) for upstream in config.upstreams))
-    return [finding for findings in found for finding in findings] + _unserved(config, environ)
+    embedder = [] if config.embedder is None or not is_local(config.embedder) else [_check_embedder(config.embedder)]
+    return [finding for findings in found for finding in findings] + embedder + _unserved(config, environ)
 
 
 def _is_unset(upstream: UpstreamConfig, environ: Mapping[str, str]) -> bool:
@@ -81,6 +83,9 @@ def _names_used(config: Config, upstream: str) -> list[str]:
     names = [
         place.model or model.name for model in config.models for place in model.places if place.upstream == upstream
     ]
+    embedding = "" if config.embedder is None else config.embedder.model
+    if embedding.startswith(f"{UPSTREAM_PREFIX}{upstream}/"):
+        names.append(embedding.removeprefix(f"{UPSTREAM_PREFIX}{upstream}/"))
     return list(dict.fromkeys(names))
 
 
@@ -90,6 +95,14 @@ def _check_engine(name: str, source: str) -> Finding:
     except ModelFileError as error:
         return Finding(name, "error", str(error))
     return Finding(name, "ok", "embedded, model file found")
+
+
+def _check_embedder(config: EmbedderConfig) -> Finding:
+    try:
+        model_path(config)
+    except ModelFileError as error:
+        return Finding("embedder", "error", str(error))
+    return Finding("embedder", "ok", "model file found")
 
 
 async def _check_openai(

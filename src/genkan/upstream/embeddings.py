@@ -1,7 +1,6 @@
 """What computes embeddings, seen from those who ask for them; and how a text is made ready for that."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkan.errors import InvalidRequest
+from genkan.nfc import nfc
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # cannot be written as UTF-8
 
@@ -45,7 +45,7 @@ def prepared(texts: Sequence[str], prefix: str) -> list[str]:
             raise InvalidRequest("An empty text has no embedding.", param=param_of(place, len(texts)))
         if _SURROGATE.search(text):
             raise InvalidRequest("A text has half of a surrogate pair.", param=param_of(place, len(texts)))
-        text = unicodedata.normalize("NFC", text)
+        text = nfc(text)
         ready.append(text if not prefix or text.startswith((prefix, *E5_PREFIXES)) else prefix + text)
     return ready
 

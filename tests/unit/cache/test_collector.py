@@ -242,3 +242,17 @@ def test_and_make_it_none_if_they_change_on_the_way(later: dict[str, Any]) -> No
 
 def test_or_are_too_large() -> None:
     assert from_body({"role": "assistant", "content": "x"}, citations=["x" * 20_000]) is None
+
+
+@pytest.mark.parametrize("depth", [252, 253, 254, 300, 900])
+def test_what_is_nested_too_deep_to_be_written_spoils_no_answer(depth: int) -> None:
+    """It is read by whoever asked, and at most not stored."""
+    deep = b'{"sources":%b1%b,' % (b"[" * depth, b"]" * depth)
+    collector = AnswerCollector(chat())
+    collector.take([deep + chunk({"content": "a"})[1:], deep + END[1:]])
+    answer = collector.result(USAGE)
+    assert answer is None or orjson.dumps((answer.besides,))
+
+
+def test_nor_does_an_end_that_is_no_word() -> None:
+    assert collected(chunk({"content": "a"}), chunk({}, choice={"finish_reason": ["stop"]})) is None

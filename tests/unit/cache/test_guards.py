@@ -41,7 +41,15 @@ def pairs(language: str) -> list[tuple[Question, Question, bool]]:
         ("What is the capital of France?", "What is the capital of Spain?", "entities"),
         ("How far is Rome from Paris by car?", "How far is Paris from Rome by car?", "entities"),
         ("How do I convert euros to dollars?", "How do I convert dollars to euros?", "order"),
+        ("How do I send money to my brother?", "How does my brother send money to me?", "direction"),
+        ("How do I call my driver?", "How can my driver call me?", "direction"),
+        ("Làm sao để gửi tiền cho mẹ?", "Làm sao để mẹ gửi tiền cho tôi?", "direction"),
+        ("Tôi mời đồng nghiệp vào nhóm thế nào?", "Đồng nghiệp mời tôi vào nhóm thế nào?", "direction"),
+        ("엄마에게 돈을 보내려면 어떻게 하나요?", "엄마가 저에게 돈을 보내려면 어떻게 하나요?", "direction"),
+        ("동료를 초대하려면 어떻게 하나요?", "동료가 저를 초대하려면 어떻게 하나요?", "direction"),
         ("How do I bake bread?", "How do I train a dog?", "overlap"),
+        ("How do I change my PIN?", "How can I request a new PIN?", "topic"),
+        ("비밀번호를 변경하려면 어떻게 하나요?", "비밀번호를 새로 발급받으려면 어떻게 하나요?", "topic"),
         ("How do I cook rice?", "How do I cook rice? " + "Ignore the rice and write about rice. " * 3, "length"),
         ("How do I delete a message?", "How do I temporarily delete a message?", "scope"),
         ("구독을 일시 정지하고 싶어요", "구독을 해지하고 싶어요", "scope"),
@@ -52,6 +60,24 @@ def pairs(language: str) -> list[tuple[Question, Question, bool]]:
 )
 def test_each_guard_sees_its_own(one: str, two: str, guard: str) -> None:
     assert told(one, two) == told(two, one) == guard
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("How can my driver reach me?", "How will the driver be able to reach me?"),
+        ("Can you tell me how to reset the modem?", "How do I reset the modem?"),
+        ("Why did you charge me twice for one order?", "Why was I charged twice for one order?"),
+        ("Could you send me the invoice for my order?", "Can you send the invoice for my order to me?"),
+        ("Khi đi du lịch tôi cần giấy tờ gì?", "Tôi cần giấy tờ gì khi đi du lịch?"),
+        ("Thẻ của tôi bị khóa thì phải làm sao?", "Tôi bị khóa thẻ thì phải làm sao?"),
+        ("비밀번호를 어떻게 바꾸는지 저한테 알려주세요", "비밀번호는 어떻게 바꾸나요?"),
+        ("Is it safe to fly when pregnant?", "Can I take a flight when I am pregnant?"),
+        ("모나리자는 누가 그렸나요?", "모나리자를 그린 사람은 누구인가요?"),
+    ],
+)
+def test_who_asks_may_be_named_and_one_word_may_have_two_forms(one: str, two: str) -> None:
+    assert told(one, two) is told(two, one) is None
 
 
 def test_every_guard_is_shown_above() -> None:

@@ -1,5 +1,6 @@
 """What was stored is what the client gets, in the form it asked for."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -26,7 +27,7 @@ FREE = {
 }
 
 
-def flat(batches: list[list[bytes]]) -> list[dict[str, Any]]:
+def flat(batches: Iterable[list[bytes]]) -> list[dict[str, Any]]:
     return [orjson.loads(payload) for batch in batches for payload in batch]
 
 
@@ -70,7 +71,7 @@ def test_what_is_new_costs_what_it_cost() -> None:
 
 
 def test_words_come_some_together() -> None:
-    batches = chunks(stored(text="word " * 100), "7", include_usage=False)
+    batches = list(chunks(stored(text="word " * 100), "7", include_usage=False))
     assert len(batches) < 12
     assert all(len(batch) <= 16 for batch in batches)
 
@@ -103,10 +104,10 @@ def test_pieces_are_all_of_it(text: str) -> None:
 
 @pytest.mark.parametrize("sign", ["e\u0301", "👍\U0001f3fd", "👩\u200d💻", "❤\ufe0f", "🇰🇷"])
 def test_no_character_is_parted(sign: str) -> None:
-    parts = pieces(sign * 100)
+    parts = list(pieces(sign * 100))
     assert all(part.startswith(sign[0]) and part.endswith(sign[-1]) for part in parts)
 
 
 def test_a_text_without_spaces_is_parted() -> None:
     assert max(map(len, pieces("漢" * 1000))) <= 24
-    assert pieces("비밀번호를 어떻게 바꾸나요") == ["비밀번호를", " 어떻게", " 바꾸나요"]
+    assert list(pieces("비밀번호를 어떻게 바꾸나요")) == ["비밀번호를", " 어떻게", " 바꾸나요"]

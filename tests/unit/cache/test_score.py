@@ -154,6 +154,12 @@ def test_thresholds_of_all_rates_survive_a_file_and_are_probabilities() -> None:
             Score.from_dict({**found.as_dict(), "at_rates": broken})
 
 
+@pytest.mark.parametrize("number", [10**400, float("inf"), float("nan"), None, True, "1"])
+def test_a_number_that_is_none_is_told_as_such(number: object) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Score.from_dict({**score().as_dict(), "bias": number})
+
+
 def test_a_file_of_before_there_were_rates_is_of_one_percent() -> None:
     kept = {name: value for name, value in score().as_dict().items() if name not in ("at_rates", "max_error_rate")}
     assert Score.from_dict(kept) == score()

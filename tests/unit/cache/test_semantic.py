@@ -8,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from semantic_rigs import ON, SHADOW, TTL_S, VERIFIED, Angles, SayingModel, chat, semantic_rig
+from semantic_rigs import ON, SHADOW, TTL_S, VERIFIED, Angles, SayingModel, SemanticRig, chat, semantic_rig
 
+from genkan.cache.pause import PAUSE_S
 from genkan.config import RouteCacheConfig
 
 RESET, RESET_TOO = "How do I reset my password?", "What is the way to reset a password?"
-DOUBTFUL = "How can I change my password to a new one?"
+REFUND = "How do I get a refund for a cancelled flight?"
+DOUBTFUL = "How can I get my fare for a cancelled flight paid back?"
 CANCEL = "How do I cancel my subscription?"
-NEAR = Angles({RESET: 0.0, RESET_TOO: 4.0, DOUBTFUL: 26.0, CANCEL: 60.0})
+NEAR = Angles({RESET: 0.0, RESET_TOO: 4.0, CANCEL: 60.0, REFUND: 120.0, DOUBTFUL: 136.0})
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +124,20 @@ async def test_in_shadow_mode_it_is_only_told_and_judged() -> None:
         assert not same
 
 
+@pytest.mark.parametrize("mode", ["no-store", "only"])
+async def test_a_request_that_is_to_leave_nothing_is_not_shown_to_a_judge(mode: str) -> None:
+    """Neither another company's model nor an alias gets to know its text."""
+    model = SayingModel("YES")
+    async with semantic_rig(NEAR, model) as rig:
+        await rig.ask(chat(RESET))
+        unseen = chat(RESET_TOO, genkan={"cache": mode})
+        assert (await rig.find(unseen)).hit is not None
+        await rig.judged()
+        assert model.matters == []
+        look = rig.exact.look(rig.scope(unseen), tenant="acme", route="support", timeout_s=1.0)
+        assert await look.found() is None
+
+
 async def test_a_judges_no_is_final() -> None:
     model = SayingModel("NO")
     async with semantic_rig(NEAR, model) as rig:
@@ -134,7 +150,7 @@ async def test_a_judges_no_is_final() -> None:
 async def test_a_doubtful_pair_is_judged_and_after_a_yes_served() -> None:
     model = SayingModel("YES")
     async with semantic_rig(NEAR, model) as rig:
-        await rig.ask(chat(RESET_TOO), says="Open the settings.")
+        await rig.ask(chat(REFUND), says="Write to us.")
         sought = await rig.find(chat(DOUBTFUL))
         assert sought.hit is None
         assert sought.doubt is not None
@@ -144,10 +160,8 @@ async def test_a_doubtful_pair_is_judged_and_after_a_yes_served() -> None:
         look = rig.exact.look(rig.scope(chat(DOUBTFUL)), tenant="acme", route="support", timeout_s=1.0)
         found = await look.found()
         assert found is not None
-        assert (found.tier, found.answer.text, found.answer.question) == ("alias", "Open the settings.", DOUBTFUL)
-        original = await rig.exact.look(
-            rig.scope(chat(RESET_TOO)), tenant="acme", route="support", timeout_s=1.0
-        ).found()
+        assert (found.tier, found.answer.text, found.answer.question) == ("alias", "Write to us.", DOUBTFUL)
+        original = await rig.exact.look(rig.scope(chat(REFUND)), tenant="acme", route="support", timeout_s=1.0).found()
         assert original is not None
         assert found.answer.expires_s == original.answer.expires_s
         assert rig.index.size == 1  # an alias is nobody's neighbour
@@ -158,7 +172,7 @@ async def test_a_doubtful_pair_is_judged_and_after_a_yes_served() -> None:
 
 async def test_a_question_with_an_answer_of_its_own_keeps_that() -> None:
     async with semantic_rig(NEAR, SayingModel("YES")) as rig:
-        await rig.ask(chat(RESET_TOO), says="Open the settings.")
+        await rig.ask(chat(REFUND), says="Write to us.")
         await rig.ask(chat(DOUBTFUL), says="My own.")
         found = await rig.exact.look(rig.scope(chat(DOUBTFUL)), tenant="acme", route="support", timeout_s=1.0).found()
         assert found is not None
@@ -231,7 +245,35 @@ async def test_what_could_not_be_embedded_in_time_is_behind_the_reply() -> None:
         answer = rig.answer(scope, "Open the settings.")
         look.put(answer, ttl_s=TTL_S)
         await rig.tier.learn(sought, answer)
+        rig.clock.advance(PAUSE_S)
         assert (await rig.find(chat(RESET_TOO))).hit is not None
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_an_embedder_that_hangs_costs_one_request_its_time_and_not_all(gives_up: bool) -> None:
+    rig: SemanticRig
+    asked = 0
+
+    async def hangs(text: str, timeout_s: float) -> NDArray[np.float32] | None:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            return await NEAR(text, timeout_s)
+        if not gives_up:
+            await asyncio.Event().wait()
+        rig.clock.advance(timeout_s)
+        return None
+
+    async with semantic_rig(hangs) as rig:
+        for asked_by_then in (1, 2):
+            for _ in range(5):
+                sought = await rig.find(chat(RESET), timeout_s=0.01)
+                assert (sought.hit, sought.asked is None) == (None, False)  # it is learnt behind the reply
+            assert asked == asked_by_then
+            rig.clock.advance(PAUSE_S)
+        assert rig.told.failures.count("paused") == 8
+        for _ in range(5):
+            assert (await rig.find(chat(RESET), timeout_s=0.01)).vector is not None
 
 
 async def test_only_a_questions_own_whole_answer_is_learnt() -> None:

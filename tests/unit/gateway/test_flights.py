@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator
 
 import orjson
 import pytest
-from flight_asks import USAGE, Asked, Client, body_of, chunk, client, settled, text_of, usage_chunk
+from flight_asks import USAGE, Asked, Began, Client, body_of, chunk, client, settled, text_of, usage_chunk
 from flight_asks import asked as request_of
-from redis_faults import until
 
 from genkan.cache.collector import Collected
 from genkan.errors import InternalError, InvalidRequest, ServerStopping, StreamInterrupted, UpstreamFailed
 from genkan.gateway.flights import Flights
 from genkan.gateway.recording import KEPT_BYTES
+from genkan.upstream.base import Answer
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def flights() -> AsyncGenerator[Flights, None]:
     """Nothing may be left of any flight. (An error that nobody was told of fails the test once it is collected.)"""
-    flights = Flights(linger_s=0)
+    flights = Flights()
     await flights.start()
     yield flights
     await settled()
@@ -365,7 +365,7 @@ async def test_other_keys_are_asked_on_their_own(flights: Flights) -> None:
 
 
 async def test_at_the_end_of_the_server_everybody_is_told() -> None:
-    flights = Flights(linger_s=0)
+    flights = Flights()
     begun, waiting = client(flights), client(flights, key=bytes(15) + b"1")
     whole = client(flights, request_of(stream=False))
     begun.line.say("a")
@@ -383,37 +383,43 @@ async def test_at_the_end_of_the_server_everybody_is_told() -> None:
     assert late.text == text_of([chunk("a")])
 
 
-async def test_who_comes_just_after_the_end_is_given_it_too() -> None:
-    """Who looked for a stored answer before there was one, and boards after it has been stored."""
-    flights = Flights(linger_s=0.05)
-    for last in (request_of(), request_of(stream=False)):
-        one = client(flights)
-        one.line.say("a")
-        one.line.finish()
-        await done(one)
-        late = client(flights, last)
-        await done(late)
-        assert (late.text, late.is_leader) == ("a", False)
-        await until(lambda: flights.count == 0)
-    await flights.aclose()
-
-
-async def test_what_cannot_be_given_again_does_not_stay() -> None:
+async def test_the_end_of_the_server_does_not_break_off_what_is_being_closed() -> None:
     flights = Flights()
-    one = client(flights)
-    one.line.said.put_nowait([chunk("", finish_reason="content_filter")])
-    one.line.said.put_nowait(None)
-    await done(one)
+    may_close, closed = asyncio.Event(), False
+
+    async def close() -> None:
+        nonlocal closed
+        await may_close.wait()
+        closed = True
+
+    async def ask() -> Began:
+        async def batches() -> AsyncGenerator[list[bytes], None]:
+            yield [chunk("a")]
+            await asyncio.Event().wait()
+
+        answer = Answer(batches=batches())
+        answer.on_close(close)
+        return Began(answer)
+
+    boarded = await flights.answer(bytes(16), request_of(), ask, request_id="req_1", timeout_s=0.0)
+    leaving = asyncio.create_task(boarded.answer.aclose())
     await settled()
+    ending = asyncio.create_task(flights.aclose())
+    await settled()
+    may_close.set()
+    await asyncio.gather(leaving, ending)
+    assert closed
     assert flights.count == 0
 
 
-async def test_the_end_of_the_server_is_that_of_answers_that_stay() -> None:
-    flights = Flights(linger_s=60)
-    one = client(flights)
-    one.line.say("a")
-    one.line.finish()
-    await done(one)
-    assert flights.count == 1
-    await flights.aclose()
-    assert flights.count == 0
+async def test_who_comes_just_after_the_end_is_asked_for_anew(flights: Flights) -> None:
+    """So that a purge holds at once."""
+    first = client(flights)
+    first.line.say("a")
+    first.line.finish()
+    await done(first)
+    late = client(flights)
+    late.line.say("b")
+    late.line.finish()
+    await done(late)
+    assert (late.text, late.is_leader) == ("b", True)

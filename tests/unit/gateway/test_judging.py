@@ -61,8 +61,16 @@ async def test_a_stream_is_read_too_and_what_it_cost_is_told() -> None:
     assert await ask(INSTRUCTIONS, MATTER) == Reply("Hello", 7)
     await asyncio.gather(ask(INSTRUCTIONS, MATTER))
     assert [caller.tenant for caller in responder.callers] == ["genkan-judge"] * 2
-    assert len({caller.request_id for caller in responder.callers}) == 2
     assert responder.closed == 2
+
+
+async def test_no_two_verdicts_have_one_id_whichever_worker_asks() -> None:
+    """The ledger knows a request by it: of two with one id, only one would be paid."""
+    responder = Billing(list(HELLO))
+    for ask in (asking(responder, "judge"), asking(responder, "judge")):
+        await ask(INSTRUCTIONS, MATTER)
+        await ask(INSTRUCTIONS, MATTER)
+    assert len({caller.request_id for caller in responder.callers}) == 4
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b'{"choices":[{}]}', b'{"choices":[1]}', b"null"])

@@ -219,3 +219,23 @@ async def test_the_engine_is_looked_up_and_not_loaded(tmp_path: Path) -> None:
     }
     found = await check(Config.model_validate(settings), {})
     assert found == [Finding("engine", "ok", "embedded, model file found")]
+
+
+async def test_the_embedders_model_is_looked_for_where_it_is(tmp_path: Path) -> None:
+    async with model_server(having("a", "vectors", key=KEY)) as server:
+        settings = config(server.base_url, "a").model_dump(exclude_unset=True)
+
+        async def about(model: str) -> list[Finding]:
+            return await check(Config.model_validate({**settings, "embedder": {"model": model}}), ENVIRON)
+
+        accepted = Finding("up", "ok", "2 models there; key accepted")
+        missing = tmp_path / "none.bin"
+        upstream, embedder = await about(str(missing))
+        assert (upstream, embedder.upstream, embedder.level) == (accepted, "embedder", "error")
+        assert str(missing) in embedder.message
+        missing.write_bytes(b"E5S1")
+        assert await about(str(missing)) == [accepted, Finding("embedder", "ok", "model file found")]
+        assert await about("upstream:up/vectors") == [accepted]
+        [unknown] = await about("upstream:up/vectrs")
+        assert unknown.level == "error"
+        assert "vectors" in unknown.message

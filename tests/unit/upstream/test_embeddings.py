@@ -25,6 +25,12 @@ def test_a_text_gets_the_prefix_unless_it_says_itself_what_it_is(text: str, read
     assert prepared([text], "query: ") == [ready]
 
 
+def test_a_text_of_nothing_but_marks_holds_nobody_up() -> None:
+    """Python takes hours to put these in order."""
+    text = "a" + "\u0300\u0315" * 500_000
+    assert prepared([text], "") == [text]
+
+
 def test_without_a_prefix_texts_stay_as_they_are() -> None:
     assert prepared(["hi"], "") == ["hi"]
 

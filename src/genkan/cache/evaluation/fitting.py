@@ -16,15 +16,17 @@ _FOLDS = 5
 _L2 = 10.0
 _REFUSED = -1.0  # less than any probability
 _FALLBACK = "en"
+#: What is likelier wrong than right is not served at any rate: that few pairs show no wrong one proves little.
+_LEAST = 0.5
 
 
 def fitted(train: Compared, *, max_error_rate: float, label_noise: float = 0.0, version: str) -> Score:
     """A score, with the least threshold for each language that serves at most ``max_error_rate`` of its pairs that
-    differ, and those of `RATES`.
+    differ, and those of `RATES`; none lower than 0.5.
 
     It is fitted on all pairs, refused ones too: there are ten times as many, and what makes near pairs differ shows in
     them as well. Thresholds are set on folds that the fit did not see, on what passes the guards. A language without
-    pairs has that of English for half the error rate, and none if there is no English. ``label_noise`` is the share of
+    pairs that differ has that of English for half the error rate, and none if there are no such English ones. ``label_noise`` is the share of
     the English pairs labelled different that are not: a score that knows better than the label serves them.
 
     ValueError: too few pairs, or all of one kind.
@@ -43,12 +45,13 @@ def _thresholds(
 ) -> dict[str, dict[float, float]]:
     """By language and by rate."""
     found = dict[str, dict[float, float]]()
+    differing = set(train.languages[~train.same].tolist())
     for language in LEXICONS:
-        known = language if language in train.languages else _FALLBACK
+        known = language if language in differing else _FALLBACK
         ours = np.asarray(train.languages == known)
         part, noise = 1.0 if known == language else 0.5, label_noise if known == _FALLBACK else 0.0
-        if ours.any():
-            least = [threshold_for(chances[ours], train.same[ours], part * rate + noise) for rate in rates]
+        if known in differing:
+            least = [max(_LEAST, threshold_for(chances[ours], train.same[ours], part * rate + noise)) for rate in rates]
             found[language] = dict(zip(rates, least, strict=True))
     return found
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genkan.cache.evaluation.bounds import Share, share
-from genkan.cache.evaluation.compared import Bools, Compared
+from genkan.cache.evaluation.compared import UNSOUGHT, Bools, Compared
 from genkan.cache.evaluation.curve import REFUSED, guarded
 from genkan.cache.features import Vector
 from genkan.cache.guards import GUARDS
@@ -24,7 +24,7 @@ class Rule(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What one guard, or the score's threshold, refuses first: pairs that are the same, and that differ."""
+    """What one guard, that it is not sought, or the score's threshold refuses first: pairs that are the same, and that differ."""
 
     name: str
     same: int
@@ -103,7 +103,7 @@ def _best(name: str, values: Vector, group: Compared, rate: float) -> Rule:
 
 
 def _losses(group: Compared, served: Bools) -> tuple[Loss, ...]:
-    refused = [(name, np.asarray(group.refusals == name)) for name, _ in GUARDS]
+    refused = [(name, np.asarray(group.refusals == name)) for name in (*(name for name, _ in GUARDS), UNSOUGHT)]
     refused.append(("score", group.passed & ~served))
     counted = [Loss(name, int((ours & group.same).sum()), int((ours & ~group.same).sum())) for name, ours in refused]
     return tuple(loss for loss in counted if loss.same or loss.different)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from word_vectors import word_vectors
 
-from genkan.cache.evaluation.compared import compare
+from genkan.cache.evaluation.compared import UNSOUGHT, compare
 from genkan.cache.evaluation.labelled import LabelledPair
 from genkan.cache.features import features
 from genkan.cache.question import Question
@@ -42,6 +42,26 @@ def test_every_text_is_embedded_once_in_its_canonical_spelling() -> None:
     assert [len(texts) for texts in asked] == [7]
     assert "How can I reset my password?" in asked[0]
     assert np.array_equal(compared.cosines[:4], compared.cosines[4:])
+
+
+def test_what_the_gateway_would_never_seek_is_not_served_here() -> None:
+    """Nor does one text that no embedder takes end the evaluation of all others."""
+    long = "How do I reset my password? " * 50
+    pairs = [
+        LabelledPair(long, long, True),
+        LabelledPair("Password reset?", "Reset the password!", True),
+        LabelledPair("Why is `foo` slow in the loop?", "Why is `foo` so slow in a loop?", True),
+        PAIRS[0],
+    ]
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        assert max(map(len, texts)) <= 400
+        return word_vectors(texts)
+
+    compared = compare(pairs, embed)
+    assert compared.refusals.tolist() == [UNSOUGHT] * 3 + [""]
+    assert compared.cosines[0] == 0.0
+    assert compared.passed.tolist() == [False] * 3 + [True]
 
 
 def test_some_of_the_rows() -> None:

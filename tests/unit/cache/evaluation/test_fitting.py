@@ -17,6 +17,9 @@ def train() -> Compared:
     return compare(english_pairs(), word_vectors)
 
 
+FIELDS = ("cosines", "same", "languages", "refusals", "features")
+
+
 def doubtful(train: Compared) -> Compared:
     """As if all passed the guards, and every tenth label was wrong."""
     flipped = np.arange(len(train)) % 10 == 0
@@ -51,6 +54,19 @@ def test_a_language_without_pairs_is_as_english_at_half_the_rate(train: Compared
 def test_without_english_only_what_was_there_has_a_threshold(train: Compared) -> None:
     korean = replace(train, languages=np.full(len(train), "ko"))
     assert set(fitted(korean, max_error_rate=0.01, version="w").thresholds) == {"ko"}
+
+
+def test_few_pairs_without_a_wrong_one_are_no_reason_to_serve_what_is_unlikely(train: Compared) -> None:
+    score = fitted(train, max_error_rate=0.05, version="w")
+    assert min(score.threshold("en", rate) or 0.0 for rate in RATES) >= 0.5
+
+
+def test_a_language_whose_pairs_are_all_the_same_is_as_one_without_pairs(train: Compared) -> None:
+    korean = train.where(train.same)
+    korean = replace(korean, languages=np.full(len(korean), "ko"))
+    both = Compared(**{name: np.concatenate([getattr(train, name), getattr(korean, name)]) for name in FIELDS})
+    score = fitted(both, max_error_rate=0.02, version="w")
+    assert score.threshold("ko") == score.threshold("en", 0.01)
 
 
 def test_label_noise_lowers_the_thresholds(train: Compared) -> None:
