@@ -50,7 +50,7 @@ def running_judge() -> Generator[ScriptedJudge, None, None]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             data = json.dumps(judge.answer(body)).encode()
             self.send_response(200)

@@ -22,7 +22,13 @@ def sdk(server: LiveServer) -> Generator[openai.OpenAI, None, None]:
     """OpenAI's client, for answers that the engine has just given."""
     fresh = httpx.Client(transport=FreshAnswers())
     url = f"{server.base_url}/v1"
-    with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60, http_client=fresh) as client:
+    with openai.OpenAI(
+        base_url=url,
+        api_key="unused",
+        max_retries=0,
+        timeout=60,
+        http_client=fresh,  # type: ignore[arg-type]  # it has a copy of httpx of its own, and takes ours as well
+    ) as client:
         yield client
 
 

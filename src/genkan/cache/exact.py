@@ -199,6 +199,11 @@ class Look:
             return Hit(answer, "alias")
         return Hit(answer, "exact" if answer.exact == scope.exact else "normalised")
 
+    @property
+    def epochs(self) -> bytes | None:
+        """Those that `found` saw; None where it failed or was not awaited."""
+        return self._epochs
+
     def put(self, answer: StoredAnswer, *, ttl_s: float) -> None:
         """Keep ``answer`` for ``ttl_s``, sent now, under the epochs that `found` saw: a purge since then purges it too.
 

@@ -5,7 +5,6 @@ and refuses when it sees it; refusing too often costs an upstream call, refusing
 """
 
 from collections.abc import Callable
-from itertools import combinations
 
 from genkan.cache.question import Question
 
@@ -88,23 +87,34 @@ def _order(question: Question, other: Question) -> bool:
         return True
     if question.content == other.content or question.bag != other.bag:
         return False
-    return (question.compares and other.compares) or _swapped(question.content, other.content)
+    return (
+        _exchanged(question, other)
+        or (question.compares and other.compares)
+        or _swapped(question.content, other.content)
+    )
 
 
 def _direction(question: Question, other: Question) -> bool:
-    """One asks what others do to who asks, the other what that person does to them: who calls, who pays, who invites."""
+    """One asks what others do to who asks, the other what who asks does to them: to call, to be called."""
     return _turns(question, other) or _turns(other, question)
 
 
 def _turns(reaching: Question, other: Question) -> bool:
-    """In one a doer is named, what is done, and then who asks; in the other what is done, and then the doer: to whom."""
+    """One names a doer, what is done, and then who asks; the other what is done, and then the doer, as its goal."""
     if reaching.reaches is None:
         return False
     if other.reaches is None and any(role == "subject" for _, role in reaching.roles & other.counterroles):
         return True
     place = {word: at for at, word in enumerate(other.content)}
     before = [place[word] for word in reaching.content[: reaching.reaches] if word in place]
-    return any(done < doer and (other.reaches or 0) <= done for doer, done in combinations(before, 2))
+    after = [there for there in before if there >= (other.reaches or 0)]
+    return after != sorted(after)
+
+
+def _exchanged(question: Question, other: Question) -> bool:
+    """Of the same words, others are marked as who does it: 남편이 아내 대신, 아내가 남편 대신."""
+    ours, theirs = ({word for word, role in one.roles if role == "subject"} for one in (question, other))
+    return bool(ours) and bool(theirs) and ours.isdisjoint(theirs)
 
 
 def _swapped(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:

@@ -15,10 +15,10 @@ an upstream call, where a wrong answer costs trust.
 """
 
 import re
-import unicodedata
 
 from genkan.cache.lexicon import same, words
 from genkan.cache.normalise import canonical
+from genkan.nfc import nfc
 
 #: A longer text is hardly typed twice, and would cost more than it could save.
 MOST_CHARACTERS = 1000
@@ -108,7 +108,7 @@ def normal_form(text: str) -> str:
     'how do I reset my password'
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+        text = nfc(text)
     if len(text) > MOST_CHARACTERS or _is_delicate(text.strip()):
         return text
     text = canonical(text)

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from genkan.nfc import nfc
+
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _SIGNS = {
     0x3000: " ", 0x00A0: " ", 0x200B: None, 0x200C: None, 0x200D: None, 0xFEFF: None, 0x00AD: None,
@@ -29,7 +31,7 @@ def canonical(text: str) -> str:
     >>> canonical("Hoà  ２０") == canonical("Ho\\u0300a 20")
     True
     """
-    text = unicodedata.normalize("NFC", text).translate(_FOLDED)
+    text = nfc(text).translate(_FOLDED)
     if not text.isascii():
         text = _LATE_TONE.sub(_early_tone, text)
     return _SPACES.sub(" ", text).strip()

@@ -185,6 +185,7 @@ LEXICON = Lexicon(
     negation=re.compile(
         r"\b(?:not|no|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|unable|refus(?:e|es|ed)|impossible"
         r"|fail(?:s|ed|ing)?|incapable|isnt|doesnt|dont|cant|wont|didnt|wasnt|arent|couldnt|shouldnt|wouldnt|hasnt)\b"
+        r"|\bkeep(?:s|ing)?\b(?: \w+){1,4} from \w+ing\b"
     ),
     affirmed=re.compile(r"\b(?:why not|not only|or not|no matter|if not|why do not (?:you|we)|is not it)\b"),
     poles=sides(
@@ -251,6 +252,7 @@ only: only solely exclusively
 besides: except besides excluding apart
 always: always
 another: another else other others different
+less: less fewer least
 again: again twice
 previous: previous former
 next: next
@@ -362,6 +364,8 @@ midnight: midnight
     role=no_role,
     asks=patterns(
         r"""
+must: ^(?:do|does|did|will|would) (?:\w+ ){1,2}(?:need|have to)\b|^must\b|^(?:is|are) (?:\w+ ){1,5}(?:required|necessary
+|mandatory|compulsory|obligatory)\b
 yesno: ^(?:please |so |but |hi |hello |hey )*(?:is|are|am|was|were|do|does|did|can|could|will|would|should|shall
 |has|have|had|may|must|isn't|aren't|don't|doesn't|can't|won't)\b(?! (?:you|u|anyone|anybody|someone|somebody|we
 |i) (?:please |kindly |also |possibly )*(?:tell|explain|show|help|give|know|suggest|recommend|have any|ask

@@ -363,7 +363,7 @@ chuseok: 추석
         str,
     ),
     joints={},
-    asker=frozenset("저를 저에게 저한테 저희를 저희에게 나를 날 나에게 나한테 제게 내게 우리를 우리에게".split()),
+    asker=words("저를 저에게 저한테 저희를 저희에게 나를 날 나에게 나한테 제게 내게 우리를 우리에게", str),
     of=frozenset(),
     role=role,
     asks=patterns(

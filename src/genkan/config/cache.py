@@ -130,7 +130,7 @@ class EmbedderConfig(Section):
         max_length=200,
         description="Put before texts that have neither it nor `passage: ` already: the model was trained with one.",
     )
-    timeout_s: Seconds = Field(default=30.0, description="Time for a request to `/v1/embeddings`.")
+    timeout_s: Seconds = Field(default=120.0, description="Time for a request to `/v1/embeddings`.")
     question_s: Seconds = Field(
         default=0.15, description="Time to embed a question that a like one is sought for; then none is found."
     )

@@ -214,11 +214,10 @@ class Visit:
         """The answer of ``ask``, or of another request that is the same and under way; see `Flights.answer`.
 
         ``keep`` is told what an answer of ``ask`` says before its end is given to anybody. Where a budget bounds the
-        answer, it is not the same as where none does: it may be cut off.
+        answer, it is not the same as where none does: it may be cut off. Nor is it after a purge.
         """
-        key = self._scope.key
-        if ticket.max_tokens is not None:
-            key = hashlib.blake2b(b"%b%d" % (key, ticket.max_tokens), digest_size=DIGEST_BYTES).digest()
+        parts = b"%b%b%d" % (self._scope.key, self._look.epochs or b"", ticket.max_tokens or 0)
+        key = hashlib.blake2b(parts, digest_size=DIGEST_BYTES).digest()
         alone = not self.gives or not self._cache.config.share_requests
         boarded = await self._cache.flights.answer(
             os.urandom(DIGEST_BYTES) if alone else key,

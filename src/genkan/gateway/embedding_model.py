@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from genkan.config import EmbedderConfig
 from genkan.gateway.estimate import Estimator, Size, most_prompt_tokens, size_of_texts
-from genkan.gateway.prices import PriceBook
+from genkan.gateway.prices import Price, PriceBook
 from genkan.store.accounts import Amounts
 
 EMBEDDER = "embedder"  # what our own is called where upstreams have names
@@ -15,7 +15,10 @@ class EmbeddingModel:
     """Its names, its price, and what a request to it takes."""
 
     def __init__(self, config: EmbedderConfig, prices: PriceBook) -> None:
-        """The price is that of the model's name; at an upstream, it is looked for as that of any model there is."""
+        """The price is that of the model's name; at an upstream, it is looked for as that of any model there is.
+
+        Our own costs nothing if the list does not say: it is this machine's work.
+        """
         self.name = config.name
         self.upstream, name_there = EMBEDDER, ""
         is_ours = not config.model.startswith(_ELSEWHERE)
@@ -23,6 +26,8 @@ class EmbeddingModel:
             self.upstream, _, name_there = config.model.removeprefix(_ELSEWHERE).partition("/")
         self.deployment = f"{self.name}@{self.upstream}"
         self.price = prices.price(self.name, upstream=self.upstream, name_there=name_there or self.name)
+        if self.price is None and is_ours:
+            self.price = Price(self.name, EMBEDDER, 0, 0, 0, 0)
         self.estimator = Estimator()
         self._prefix_bytes = len(config.prefix.encode())
         self._most_per_text = config.max_tokens if is_ours else None  # elsewhere, who knows what is refused

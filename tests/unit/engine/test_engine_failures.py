@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -140,9 +141,9 @@ async def test_logits_that_are_no_numbers_fail_that_sequence_only(
 async def test_a_bug_in_the_scheduler_is_told_to_everyone(
     make_engine: MakeEngine, changes: Changes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken: list[bool] = []
+    broken = threading.Event()
     runner = FakeRunner(digest)
-    engine = make_engine(runner, {"on_broken": lambda: broken.append(True)}, max_sequences=1)
+    engine = make_engine(runner, {"on_broken": broken.set}, max_sequences=1)
 
     def plan(now_s: float) -> Any:
         raise IndexError(SECRET)
@@ -161,7 +162,7 @@ async def test_a_bug_in_the_scheduler_is_told_to_everyone(
         assert SECRET not in failure.message
     assert len({id(failure) for failure in failures}) == 4  # as each is raised in a task of its own
     assert SECRET in caplog.text
-    assert broken == [True]
+    assert await asyncio.to_thread(broken.wait, 10)  # its thread tells the callers first
     with pytest.raises(EngineUnavailable, match="broken"):
         await whole(engine, [5], greedy(1))
     with pytest.raises(EngineUnavailable, match="broken"):

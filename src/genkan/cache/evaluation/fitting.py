@@ -26,8 +26,9 @@ def fitted(train: Compared, *, max_error_rate: float, label_noise: float = 0.0, 
 
     It is fitted on all pairs, refused ones too: there are ten times as many, and what makes near pairs differ shows in
     them as well. Thresholds are set on folds that the fit did not see, on what passes the guards. A language without
-    pairs that differ has that of English for half the error rate, and none if there are no such English ones. ``label_noise`` is the share of
-    the English pairs labelled different that are not: a score that knows better than the label serves them.
+    pairs that differ has that of English for half the error rate, and none if there are no such English ones.
+    ``label_noise`` is the share of the English pairs labelled different that are not: a score that knows better than
+    the label serves them.
 
     ValueError: too few pairs, or all of one kind.
     """

@@ -24,7 +24,8 @@ class Rule(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What one guard, that it is not sought, or the score's threshold refuses first: pairs that are the same, and that differ."""
+    """Pairs that are the same, and that differ, which one guard or the score's threshold refuses first, or which would
+    not be sought."""
 
     name: str
     same: int
