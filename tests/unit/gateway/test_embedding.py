@@ -102,12 +102,20 @@ async def test_gives_a_vector_for_each_text_and_all_their_tokens() -> None:
     }
 
 
-async def test_without_a_price_there_is_no_cost() -> None:
+async def test_without_a_price_elsewhere_the_cost_is_not_known() -> None:
+    async with Rig(prices={"models": []}, embedder={"name": "e", "model": "upstream:u/x"}) as rig:
+        answer = await rig.ask()
+        row = await rig.row()
+    assert (answer.cost_nano_usd, row.cost_nano_usd) == (None, None)
+    assert b"x-genkan-cost-usd" not in dict(answer.headers)
+
+
+async def test_without_a_price_our_own_costs_nothing() -> None:
     async with Rig(prices={"models": []}) as rig:
         answer = await rig.ask()
         row = await rig.row()
-    assert (answer.cost_nano_usd, row.cost_nano_usd, row.usage) == (None, None, Usage(2, 0))
-    assert b"x-genkan-cost-usd" not in dict(answer.headers)
+    assert (answer.cost_nano_usd, row.cost_nano_usd, row.usage) == (0, 0, Usage(2, 0))
+    assert dict(answer.headers)[b"x-genkan-cost-usd"] == b"0.000000000"
 
 
 async def test_fewer_dimensions_are_the_first_ones_at_length_1() -> None:
