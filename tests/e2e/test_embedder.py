@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import select
 import signal
 import socket
@@ -15,7 +14,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from e2e.live_server import LiveServer, doomed_server, running_server, wait_until, without_engine
+from e2e.live_server import LiveServer, doomed_server, running_server, without_engine
 
 from genkan.config import EmbedderConfig
 from genkan.upstream.embedder import EmbedderClient
@@ -110,21 +109,6 @@ def test_callers_that_come_together_are_computed_together(server: LiveServer) ->
             await client.aclose()
 
     assert asyncio.run(all_at_once()) < CALLERS / 4
-
-
-def test_after_its_process_died_it_is_started_again(tmp_path: Path) -> None:
-    with doomed_server({"GENKAN_CONFIG": str(configured(tmp_path))}) as server:
-        (embedder,) = [
-            pid for pid in server.processes() if b"genkan_embedder" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-        os.kill(embedder, signal.SIGKILL)
-        wait_until(lambda: embed(server).status_code != 200, 10, "it is missed")
-        refused = embed(server)
-        assert refused.status_code in (502, 503), refused.text
-        assert refused.json()["error"]["type"] in ("server_error", "service_unavailable_error")
-        assert httpx.get(f"{server.base_url}/v1/models", trust_env=False).status_code == 200
-        wait_until(lambda: embed(server).status_code == 200, 60, "it embeds again")
-        server.stop()
 
 
 def test_what_is_under_way_is_answered_before_it_ends(tmp_path: Path) -> None:

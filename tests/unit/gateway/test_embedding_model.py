@@ -64,6 +64,8 @@ def test_its_price_is_that_of_where_it_is(config: dict[str, Any], deployment: st
     assert model.price.input_pico_usd == pico_usd
 
 
-def test_what_has_no_price_takes_no_money_of_a_budget() -> None:
-    model = a_model()
-    assert (model.price, model.amounts(model.size_of(["text"])).budget_nano_usd) == (None, 0)
+@pytest.mark.parametrize("config", [{}, {"model": "upstream:u/vendor/text-embedding"}])
+def test_what_has_no_price_takes_no_money_of_a_budget(config: dict[str, Any]) -> None:
+    model = a_model(**config)
+    assert model.amounts(model.size_of(["text"])).budget_nano_usd == 0
+    assert (model.price is None) == bool(config)  # our own costs nothing, what another takes is not known
