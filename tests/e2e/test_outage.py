@@ -9,7 +9,7 @@ import time
 import pytest
 from e2e.fault_gateway import BACKUP_MODEL, OPEN_S, FaultGateway
 from e2e.live_server import wait_until
-from e2e.tapped_client import tapped_client
+from e2e.tapped_client import TappedClient, tapped_client
 
 OUTAGE_S = 3.0
 MOST_DOOMED = 3
@@ -18,13 +18,22 @@ SLACK_S = 0.5
 NOT_WELL = "outage-probed is not well"
 
 
+def wait_until_well(faulty: FaultGateway, client: TappedClient, primary: str) -> None:
+    """Until the gateway has seen that an earlier test's outage is over; the upstream forgets that it was asked."""
+    wait_until(
+        lambda: client.ask(f"{primary}-then-ok", stream=False).headers["x-genkan-model"] == primary,
+        5,
+        "the primary answers",
+    )
+    faulty.forget()
+
+
 @pytest.mark.parametrize("primary", ["outage", "outage-probed"])
 def test_an_outage_dooms_three_attempts_and_ends_within_a_probe_interval(faulty: FaultGateway, primary: str) -> None:
     deployment = f"{primary}@{primary}"
-    before = faulty.metrics()
     with tapped_client(faulty.base_url) as client:
-        assert client.ask(f"{primary}-then-ok", stream=False).headers["x-genkan-model"] == primary
-
+        wait_until_well(faulty, client, primary)
+        before = faulty.metrics()
         faulty.primary.down(seconds=OUTAGE_S)
         down_at_s = time.monotonic()
         answered_by: list[str] = []
@@ -54,6 +63,7 @@ def test_an_outage_dooms_three_attempts_and_ends_within_a_probe_interval(faulty:
 def test_a_health_probe_alone_finds_an_outage_and_its_end(faulty: FaultGateway) -> None:
     """No request is doomed by an outage that the probes have seen, and none waits for its breaker afterwards."""
     with tapped_client(faulty.base_url) as client:
+        wait_until_well(faulty, client, "outage-probed")
         said = faulty.server.log.count(NOT_WELL)
         faulty.primary.down()
         wait_until(lambda: faulty.server.log.count(NOT_WELL) > said, 5, "the probes have failed")

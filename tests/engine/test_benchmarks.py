@@ -33,7 +33,7 @@ def test_the_prefix_benchmark(tmp_path: Path) -> None:
 def test_the_engine_benchmark(tmp_path: Path) -> None:
     figures = last_line(engine.main, tmp_path)
     arms = {"genkan", "transformers", "transformers_cb"}
-    assert {batch: set(rates) for batch, rates in figures["decode"].items()} == {"1": arms, "8": arms, "32": arms}
+    assert {batch: set(rates) for batch, rates in figures["decode"].items()} == {"1": arms, "8": arms}
     assert figures["prefill_1k"].keys() == {"genkan", "transformers"}
-    assert all(rate > 0 for rate in [*figures["decode"]["32"].values(), *figures["prefill_1k"].values()])
+    assert all(rate > 0 for rate in [*figures["decode"]["8"].values(), *figures["prefill_1k"].values()])
     assert figures["cold_start_s"] > 0

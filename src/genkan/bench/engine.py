@@ -16,10 +16,11 @@ from genkan.engine.config import EngineConfig
 from genkan.engine.model_runner import ModelRunner
 
 BATCHES = (1, 8, 32)
+QUICK_BATCHES = (1, 8)
 PROMPT_TOKENS = 64
 PREFILL_TOKENS = 1_024
 NEW_TOKENS = 64
-QUICK_NEW_TOKENS = 16  # enough that the first of 32 sequences still decodes when the last begins
+QUICK_NEW_TOKENS = 8  # enough that the first of 8 sequences still decodes when the last begins
 WARM_UP_TOKENS = 2
 
 DECODE_ARMS = ("genkan", "transformers", "transformers_cb")
@@ -121,7 +122,7 @@ def measure(options: Options) -> Outcome:
     # What prompts do to those that decode is not measured here, so all may be computed at once: soon all decode.
     config = EngineConfig(profile=options.profile, chunk_slowdown=None)
     cold = interleaved("cold start", {"genkan": lambda: {"s": cold_start.measure_s(options.profile)}}, options.rounds)
-    new_tokens = QUICK_NEW_TOKENS if options.quick else NEW_TOKENS
+    new_tokens, batches = (QUICK_NEW_TOKENS, QUICK_BATCHES) if options.quick else (NEW_TOKENS, BATCHES)
     reference = Transformers(config.model)
     with load.serving(ModelRunner(config), config) as engine:
         decode_arms: dict[str, Decode] = {
@@ -130,7 +131,7 @@ def measure(options: Options) -> Outcome:
             "transformers_cb": reference.decode_continuously,
         }
         prefill_arms: dict[str, Prefill] = {"genkan": partial(prefill, engine), "transformers": reference.prefill}
-        decoded = {batch: decode_rounds(decode_arms, batch, new_tokens, options.rounds) for batch in BATCHES}
+        decoded = {batch: decode_rounds(decode_arms, batch, new_tokens, options.rounds) for batch in batches}
         filled = prefill_rounds(prefill_arms, options.rounds)
     return Outcome(decoded, filled, cold)
 
