@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import orjson
 
+from genkan.cache.collector import Collected
 from genkan.wire.usage import MAX_TOKENS, Usage
 
 _VERSION = 1
@@ -36,6 +37,43 @@ class StoredAnswer:
     expires_s: Final[float]
     is_alias: Final[bool] = False  # another question's answer, that a judge found right for this one
     besides: Final[dict[str, Any]] = field(default_factory=dict)  # its upstream's own fields, beside the choices
+
+    @classmethod
+    def of(
+        cls,
+        collected: Collected,
+        *,
+        is_chat: bool,
+        deployment: str,
+        cost_nano_usd: int | None = None,
+        question: str = "",
+        partition: bytes = b"",
+        exact: bytes = b"",
+        key: bytes = b"",
+        stored_s: float = 0.0,
+        expires_s: float = 0.0,
+    ) -> "StoredAnswer":
+        """What was collected, with what storing it needs; without that, it can only be given again now."""
+        return cls(
+            is_chat=is_chat,
+            text=collected.text,
+            reasoning=collected.reasoning,
+            reasoning_name=collected.reasoning_name,
+            finish_reason=collected.finish_reason,
+            model=collected.model,
+            fingerprint=collected.fingerprint,
+            usage=collected.usage,
+            created_s=collected.created_s,
+            besides=collected.besides,
+            deployment=deployment,
+            cost_nano_usd=cost_nano_usd,
+            question=question,
+            partition=partition,
+            exact=exact,
+            key=key,
+            stored_s=stored_s,
+            expires_s=expires_s,
+        )
 
     @property
     def may_be_stored(self) -> bool:

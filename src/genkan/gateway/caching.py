@@ -271,17 +271,9 @@ class Visit:
 
     def _stored(self, collected: Collected, deployment: str, cost_nano_usd: int | None) -> StoredAnswer:
         scope, now_s = self._scope, self._cache.clock.unix()
-        return StoredAnswer(
+        return StoredAnswer.of(
+            collected,
             is_chat=isinstance(self._request, ChatRequest),
-            text=collected.text,
-            reasoning=collected.reasoning,
-            reasoning_name=collected.reasoning_name,
-            finish_reason=collected.finish_reason,
-            model=collected.model,
-            fingerprint=collected.fingerprint,
-            usage=collected.usage,
-            created_s=collected.created_s,
-            besides=collected.besides,
             deployment=deployment,
             cost_nano_usd=cost_nano_usd,
             question=scope.text or "",

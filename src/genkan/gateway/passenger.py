@@ -132,24 +132,7 @@ def _stored(recording: Recording, request: GenerationRequest) -> StoredAnswer:
     """As if it had been stored; it is only read by `replay`, which asks for nothing that is about storing."""
     collected = recording.collected
     assert collected is not None  # see Passenger.can_read
-    return StoredAnswer(
-        is_chat=isinstance(request, ChatRequest),
-        text=collected.text,
-        reasoning=collected.reasoning,
-        reasoning_name=collected.reasoning_name,
-        finish_reason=collected.finish_reason,
-        model=collected.model,
-        fingerprint=collected.fingerprint,
-        usage=collected.usage,
-        created_s=collected.created_s,
-        besides=collected.besides,
-        deployment=recording.deployment,
-        partition=b"",
-        exact=b"",
-        key=b"",
-        stored_s=0.0,
-        expires_s=0.0,
-    )
+    return StoredAnswer.of(collected, is_chat=isinstance(request, ChatRequest), deployment=recording.deployment)
 
 
 def _mirror(asked: Answer, answer: Answer) -> None:
