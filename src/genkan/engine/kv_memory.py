@@ -9,7 +9,7 @@ from genkan.engine.config import EngineConfig
 from genkan.errors import ConfigError
 
 if TYPE_CHECKING:  # it brings torch in, which a check at start-up does without
-    from genkan.engine.models.llama import LlamaShape
+    from genkan.engine.models.decoder import DecoderShape
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _log = logging.getLogger("genkan.engine")
@@ -25,12 +25,12 @@ def check_memory(config: EngineConfig) -> None:
         )
 
 
-def token_bytes(shape: "LlamaShape", *, bf16: bool) -> int:
+def token_bytes(shape: "DecoderShape", *, bf16: bool) -> int:
     """Memory of one token's keys and values, in all layers."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * (2 if bf16 else 4)
 
 
-def num_blocks(config: EngineConfig, shape: "LlamaShape", window: int, *, bf16: bool) -> int:
+def num_blocks(config: EngineConfig, shape: "DecoderShape", window: int, *, bf16: bool) -> int:
     """KV blocks that the configured memory holds, at least one.
 
     Says so when a single sequence cannot have the whole ``window``, in tokens.

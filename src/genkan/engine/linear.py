@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from genkan.engine.kernels.library import Linear, WeightKind
 from genkan.engine.load.blocks import GROUP_VALUES, dense, int4_groups, int8_groups
-from genkan.engine.models.llama import Rows
+from genkan.engine.models.decoder import Rows
 
 PANEL_ROWS = 16
 _INT4 = frozenset({"Q4_0", "Q4_1", "Q4_K"})

@@ -15,6 +15,7 @@ from genkan.engine.kernels import build, library
 from genkan.engine.kv_memory import num_blocks
 from genkan.engine.load import gguf
 from genkan.engine.load.source import locate
+from genkan.engine.models.decoder import Decoder
 from genkan.engine.models.llama import LlamaFile
 from genkan.engine.torch_model import TorchModel
 from genkan.errors import ModelFileError
@@ -34,7 +35,7 @@ class ModelRunner:
         threads = config.threads or len(os.sched_getaffinity(0))
         model = LlamaFile(gguf.read(locate(config.model)))
         self.metadata = model.file.metadata
-        self.digest = model.file.digest
+        self.digest = model.digest
         self.max_model_len = _max_model_len(config, model)
         self.block_size: int = config.block_size
         self.bf16 = config.profile == "fast" and multiplies_bf16()
@@ -62,7 +63,7 @@ class ModelRunner:
         if not torch.isfinite(logits).all():
             raise ModelFileError("the model's weights are damaged: its first logits are not numbers")
 
-    def _loaded(self, config: EngineConfig, model: LlamaFile, threads: int) -> tuple[str, Forward]:
+    def _loaded(self, config: EngineConfig, model: Decoder, threads: int) -> tuple[str, Forward]:
         tiles = self.num_blocks * self._tiles_per_block
         compiled = _kernels(config, model)
         if compiled is None:
@@ -77,7 +78,7 @@ def multiplies_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _kernels(config: EngineConfig, model: LlamaFile) -> ctypes.CDLL | None:
+def _kernels(config: EngineConfig, model: Decoder) -> ctypes.CDLL | None:
     """The compiled kernels, or None where torch is to do the work. Raises ModelFileError when only they will do."""
     if config.kernels == "torch":
         return None
@@ -98,7 +99,7 @@ def _loaded_library() -> ctypes.CDLL | None:
         return None
 
 
-def _max_model_len(config: EngineConfig, model: LlamaFile) -> int:
+def _max_model_len(config: EngineConfig, model: Decoder) -> int:
     own = model.shape.context_length
     wanted = config.max_model_len or own
     if wanted > own:

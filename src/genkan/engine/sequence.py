@@ -5,6 +5,7 @@ from collections.abc import Sequence as Ids
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from genkan.engine.logprobs import TokenLogprobs
 from genkan.engine.prefix_page import Page
 from genkan.engine.sampling_params import FinishReason, SamplingParams
 
@@ -29,12 +30,17 @@ class Token(NamedTuple):
     """One generated token; the last one of a sequence carries why it is the last.
 
     A stop token is generated and counted like any other, with finish reason ``stop``. ``cached_tokens``: how many of
-    the prompt were found in the prefix cache when the sequence first ran.
+    the prompt were found in the prefix cache when the sequence first ran. ``answer``: which one, where a
+    prompt gets several. ``prompt_logprobs``, where asked for, come with the first token of answer 0: an entry for each
+    token of the prompt, None for the first.
     """
 
     id: int
     finish_reason: FinishReason | None
     cached_tokens: int
+    answer: int = 0
+    logprobs: TokenLogprobs | None = None
+    prompt_logprobs: "Ids[TokenLogprobs | None] | None" = None
 
 
 class Sequence:

@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from genkan.engine.batch import TOKENS_PER_TILE, Batch
 from genkan.engine.load.blocks import dense
-from genkan.engine.models.llama import LlamaFile, LlamaLayer, Rows
+from genkan.engine.models.decoder import Decoder, DecoderLayer, Rows
 
 
 class TorchModel:
     """A Forward. Used by one thread at a time."""
 
-    def __init__(self, model: LlamaFile, *, bf16: bool, positions: int, tiles: int) -> None:
+    def __init__(self, model: Decoder, *, bf16: bool, positions: int, tiles: int) -> None:
         """Dequantise the weights and make a KV cache of ``tiles`` tiles of 16 tokens.
 
         ``bf16``: weights, KV and arithmetic in bfloat16, else in float32. Raises ModelFileError.
@@ -27,7 +27,7 @@ class TorchModel:
         self._head = self._matrix(model.head) if own_head else self._embedding
         self._final_norm = model.final_norm.to(self._dtype)
         self._layers = [self._layer(model.layer(index)) for index in range(shape.layers)]
-        self._rotary = tuple(table.to(self._dtype) for table in model.rotary_table(positions))
+        self._rotary = tuple(table.to(self._dtype) for table in model.shape.rotaries[0].table(positions))
         slots = tiles * TOKENS_PER_TILE
         # Memory that is only reserved until a block is first written; zeros are real memory at once.
         self._kv = torch.empty(shape.layers, 2, slots, shape.kv_heads, shape.head_dim, dtype=self._dtype)
@@ -81,7 +81,7 @@ class TorchModel:
             parts.append(values if order is None else values[torch.from_numpy(order)])
         return torch.cat(parts)
 
-    def _layer(self, layer: LlamaLayer) -> "_Layer":
+    def _layer(self, layer: DecoderLayer) -> "_Layer":
         return _Layer(
             qkv=self._matrix(*layer.qkv),
             out=self._matrix(layer.out),

@@ -158,7 +158,8 @@ class LocalModel:
         text, stops, num_tokens = self._tokenizer.text_stream(), StopStrings(stop), 0
         generated = self._engine.generate(prompt_ids, params, tenant=tenant, prefix=prefix)
         async with aclosing(generated) as tokens:
-            async for token_id, reason, cached_tokens in tokens:
+            async for token in tokens:
+                token_id, reason, cached_tokens = token.id, token.finish_reason, token.cached_tokens
                 num_tokens += 1
                 usage = Usage(len(prompt_ids), num_tokens, cached_tokens)
                 shown = stops.push(text.push(token_id))

@@ -8,7 +8,7 @@ from quantised import random_tensor, tensor_of
 from genkan.engine.kernels.library import WeightKind
 from genkan.engine.linear import PackedLinear, aligned_zeros, can_pack
 from genkan.engine.load.gguf import GgufTensor
-from genkan.engine.models.llama import Rows
+from genkan.engine.models.decoder import Rows
 from genkan.errors import ModelFileError
 
 

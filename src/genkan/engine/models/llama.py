@@ -5,58 +5,21 @@ up. llama.cpp stores the rows of the query and key projections in the order of i
 order that half-split rotation needs is given beside each tensor.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from genkan.engine.load.blocks import dense, half_split_order
-from genkan.engine.load.gguf import GgufFile, GgufTensor
+from genkan.engine.load.gguf import GgufFile
+from genkan.engine.models.decoder import DecoderLayer, DecoderShape, LayerKind, Rotary, Rows
 from genkan.errors import ModelFileError
 
 ARCHITECTURE = "llama"
+MAX_LAYERS = 10_000
 MAX_CONTEXT = 1 << 24  # tokens; a file that promises more is damaged
 _LAYER_PARTS = (
     "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaShape:
-    """The sizes of a model; ``context_length`` is the longest window it was trained for, in tokens."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab_size: int
-    context_length: int
-    norm_epsilon: float
-    rope_base: float
-
-
-class Rows(NamedTuple):
-    """Some rows of a product's weight matrix: a tensor of the file, and the order its rows are to be in."""
-
-    tensor: GgufTensor
-    order: npt.NDArray[np.int64] | None = None
-
-
-class LlamaLayer(NamedTuple):
-    """One layer's weights. ``gate`` and ``up`` have the same shape; a matrix is ``[outputs, inputs]``."""
-
-    attention_norm: torch.Tensor
-    qkv: Sequence[Rows]
-    out: Rows
-    ffn_norm: torch.Tensor
-    gate: Rows
-    up: Rows
-    down: Rows
 
 
 class LlamaFile:
@@ -67,6 +30,10 @@ class LlamaFile:
         self.file = file
         self.shape = _shape(file)
         self._check_tensors()
+
+    @property
+    def digest(self) -> str:
+        return self.file.digest
 
     @property
     def embedding(self) -> Rows:
@@ -81,10 +48,10 @@ class LlamaFile:
     def final_norm(self) -> torch.Tensor:
         return dense(self.file.tensors["output_norm.weight"])
 
-    def layer(self, index: int) -> LlamaLayer:
+    def layer(self, index: int) -> DecoderLayer:
         parts = {part: self.file.tensors[f"blk.{index}.{part}.weight"] for part in _LAYER_PARTS}
         queries, keys = parts["attn_q"], parts["attn_k"]
-        return LlamaLayer(
+        return DecoderLayer(
             attention_norm=dense(parts["attn_norm"]),
             qkv=(
                 Rows(queries, half_split_order(queries.shape[0], self.shape.heads)),
@@ -97,13 +64,6 @@ class LlamaFile:
             up=Rows(parts["ffn_up"]),
             down=Rows(parts["ffn_down"]),
         )
-
-    def rotary_table(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, float32 ``[positions, head_dim / 2]``, computed as transformers does."""
-        dim = self.shape.head_dim
-        frequencies = 1.0 / (self.shape.rope_base ** (torch.arange(0, dim, 2, dtype=torch.int64).float() / dim))
-        angles = torch.arange(positions).float()[:, None] * frequencies[None, :]
-        return angles.cos(), angles.sin()
 
     def _check_tensors(self) -> None:
         tensors = self.file.tensors
@@ -121,7 +81,7 @@ class LlamaFile:
                 raise ModelFileError(f"the tensor {name} is {tensor.shape}; the metadata promise {expected[name]}")
 
 
-def _shape(file: GgufFile) -> LlamaShape:
+def _shape(file: GgufFile) -> DecoderShape:
     read = _Metadata(file.metadata)
     read.must_be("general.architecture", ARCHITECTURE)
     read.must_be("llama.rope.scaling.type", "none", default="none")
@@ -135,8 +95,9 @@ def _shape(file: GgufFile) -> LlamaShape:
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise ModelFileError("the model file lacks the tensor token_embd.weight")
-    return LlamaShape(
-        layers=read.count("llama.block_count"),
+    layers = read.count("llama.block_count", most=MAX_LAYERS)
+    return DecoderShape(
+        layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=kv_heads,
@@ -145,11 +106,17 @@ def _shape(file: GgufFile) -> LlamaShape:
         vocab_size=embedding.shape[0],
         context_length=read.count("llama.context_length", most=MAX_CONTEXT),
         norm_epsilon=read.number("llama.attention.layer_norm_rms_epsilon"),
-        rope_base=read.number("llama.rope.freq_base", default=10_000.0),
+        attention_scale=head_dim**-0.5,
+        kinds=(LayerKind(),) * layers,
+        rotaries=(Rotary(_frequencies(read.number("llama.rope.freq_base", default=10_000.0), head_dim)),),
     )
 
 
-def _expected_shapes(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
+def _frequencies(base: float, dim: int) -> torch.Tensor:
+    return 1.0 / (base ** (torch.arange(0, dim, 2, dtype=torch.int64).float() / dim))
+
+
+def _expected_shapes(shape: DecoderShape) -> dict[str, tuple[int, ...]]:
     hidden, kv = shape.hidden, shape.kv_heads * shape.head_dim
     parts: dict[str, tuple[int, ...]] = {
         "attn_norm": (hidden,),

@@ -17,7 +17,7 @@ from genkan.engine.kernels import library as c
 from genkan.engine.linear import PackedLinear
 from genkan.engine.load.blocks import dense
 from genkan.engine.load.gguf import GgufTensor
-from genkan.engine.models.llama import Rows
+from genkan.engine.models.decoder import Rows
 
 KINDS = ["Q4_0", "Q4_1", "Q4_K", "Q8_0", "F16", "BF16", "F32"]
 NUM_IDS = 300

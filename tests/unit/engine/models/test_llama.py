@@ -127,7 +127,7 @@ def test_queries_and_keys_are_reordered_head_by_head_and_nothing_else(read: Read
 
 
 def test_the_rotary_table_has_the_angles_of_the_paper(read: Read) -> None:
-    cosine, sine = read().rotary_table(300)
+    cosine, sine = read().shape.rotaries[0].table(300)
     assert cosine.shape == sine.shape == (300, 16)
     assert cosine.is_contiguous()
     assert sine.is_contiguous()

@@ -1,0 +1,1 @@
+"""Answers in a form: grammars, and which tokens they allow next."""
