@@ -64,7 +64,7 @@ class Worker:
 
 @bentoml.service(name="genkan_engine", service_class=FrontedService, workers=1)
 class Engine(Worker):
-    """The model, in a process of its own."""
+    """The engine's models, in a process of their own."""
 
     process: EngineProcess
 
@@ -73,9 +73,11 @@ class Engine(Worker):
     def check_what_it_needs() -> None:
         """Runs once, before any worker starts."""
         try:
-            check_window(config.engine, locate(config.engine.model))
-            check_memory(config.engine)
-            check_kernels(config.engine.kernels)
+            for model in config.engine_models.values():
+                settings = config.engine_of(model)
+                check_window(settings, locate(settings.model))
+                check_memory(settings)
+                check_kernels(settings.kernels)
         except (ConfigError, ModelFileError) as error:
             sys.exit(f"genkan: {error}")
 

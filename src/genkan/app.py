@@ -1,5 +1,5 @@
 """The composition root: from a configuration to what each process runs. Here, in `fleet.py` for upstreams, `books.py`
-for accounts and `stored_answers.py` things are constructed, and nowhere else.
+for accounts, `stored_answers.py` and `engine_assembly.py` things are constructed, and nowhere else.
 
 A worker process builds one of the two and drives it by ``asgi``, ``start`` and ``aclose``; the engine also says when it
 is ``ready``, which BentoML asks of it directly.
@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
 from genkan.api.admin_cache import CacheEndpoint
@@ -31,6 +32,7 @@ from genkan.api.routes import Api, Endpoint, PathTable
 from genkan.books import Books
 from genkan.clock import Clock, SystemClock
 from genkan.config import Config
+from genkan.engine_assembly import EngineAssembly
 from genkan.fleet import Fleet
 from genkan.gateway.embedding import Embeddings
 from genkan.gateway.embedding_model import EmbeddingModel
@@ -38,13 +40,14 @@ from genkan.gateway.fallback import Fallback
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
 from genkan.serving.loading import LoadingModel
+from genkan.serving.served_models import ServedModels
 from genkan.store.accounts import Plan
 from genkan.stored_answers import StoredAnswers
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.account_metrics import AccountMetrics
 from genkan.telemetry.cache_metrics import CacheMetrics
 from genkan.telemetry.gateway_metrics import GatewayMetrics
-from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
+from genkan.telemetry.metrics import HttpMetrics
 from genkan.telemetry.tally import Tally
 from genkan.upstream.check import check
 from genkan.upstream.embeddings import Embeds
@@ -53,10 +56,6 @@ from genkan.upstream.siblings import Siblings
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest
 from genkan.wire.embeddings import EmbeddingRequest
-
-if TYPE_CHECKING:
-    from genkan.serving.local_model import LocalModel
-
 
 _TENANT_HEADER = TENANT_HEADER.encode()
 _log = logging.getLogger("genkan.app")
@@ -200,21 +199,22 @@ async def _say_what_is_wrong(config: Config, environ: Mapping[str, str]) -> None
 
 
 class EngineProcess:
-    """The model, and the OpenAI face it shows to the gateway on its socket."""
+    """The engine's models, and the OpenAI face they show to the gateway on their socket."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._access_log = AccessLog(config.telemetry, logging.DEBUG)  # the gateway's line says it all
-        self._model = LoadingModel(self._load)
-        prefix_cache = EnginePrefixCacheEndpoint(self._model)
+        assembly = EngineAssembly(config, _end_process)
+        self._models = ServedModels({name: LoadingModel(partial(assembly.load, name), name) for name in assembly.names})
+        prefix_cache = EnginePrefixCacheEndpoint(self._models)
         # The gateway has applied its limits: what it passes on is the same body written anew, and it reads an answer
         # as slowly as its own client does.
         limits = {"max_body_bytes": 2 * config.server.max_body_bytes, "send_timeout_s": float("inf")}
         server = config.server.model_copy(update=limits)
         self.asgi: Asgi = Api(
             {
-                ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._model, server)},
-                CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, self._model, server)},
+                ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._models, server)},
+                CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, self._models, server)},
                 PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete},
             },
             _admit_all,
@@ -223,41 +223,18 @@ class EngineProcess:
 
     async def start(self) -> None:
         self._access_log.start()
-        self._model.start()
+        self._models.start()
 
     async def aclose(self) -> None:
-        self._model.stop()
+        self._models.stop()
         self._access_log.close()
 
     @property
     def ready(self) -> bool:
-        return self._model.ready
+        return self._models.ready
 
     def flush_metrics(self) -> None:
         """The engine's are written as they change."""
-
-    def _load(self) -> "LocalModel":
-        # OpenMP's threads spin while they wait for each other, and where other work shares the cores the whole engine
-        # waits with them: 1–4 tok/s instead of 10–20 on two busy cores. It must be set before torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        # Imported here, because the gateway imports this module too and must not load torch.
-        from genkan.engine.engine import Engine
-        from genkan.engine.model_runner import ModelRunner
-        from genkan.serving.local_model import LocalModel
-        from genkan.upstream.tokenizer import TextTokenizer
-
-        runner = ModelRunner(self._config.engine)
-        tokenizer = TextTokenizer(runner.metadata)
-        runner.check()
-        model = self._config.engine_model
-        return LocalModel(
-            Engine(runner, self._config.engine, EngineMetrics(), on_broken=_end_process),
-            tokenizer,
-            name=model.name,
-            fingerprint=f"fp_{runner.digest[:10]}",
-            defaults=model.defaults,
-            clock=SystemClock(),
-        )
 
 
 def _end_process() -> None:

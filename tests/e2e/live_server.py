@@ -94,7 +94,7 @@ class LiveServer:
             raise AssertionError(f"{error}; the server's log:\n{self.log}") from None
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels; 0 until it was first written."""
+        """The sum of a metric's values, whatever their labels; 0 until it was first written."""
         text = httpx.get(f"{self.base_url}/metrics", timeout=10, trust_env=False).raise_for_status().text
         samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
         return sum(sample.value for sample in samples if sample.name == name)

@@ -42,9 +42,10 @@ def metrics_of_its_own() -> Iterator[None]:
 def test_a_loaded_engine_has_torch_and_not_transformers() -> None:
     code = (
         "import sys, pathlib\n"
-        "from genkan.app import EngineProcess\n"
         "from genkan.config import load\n"
-        "model = EngineProcess(load(pathlib.Path('configs/local.yaml')))._load()\n"
+        "from genkan.engine_assembly import EngineAssembly\n"
+        "assembly = EngineAssembly(load(pathlib.Path('configs/local.yaml')), print)\n"
+        "model = assembly.load(assembly.names[0])\n"
         "model.stop()\n"
         "print(sorted({'torch', 'transformers', 'gguf'} & set(sys.modules)))"
     )

@@ -57,7 +57,22 @@ def test_the_smallest_file_has_every_other_setting_at_its_default(tmp_path: Path
     config = loaded(tmp_path, SMALL)
     assert (config.server.workers, config.server.open_to, config.routes) == (1, "loopback", [])
     assert config.engine_upstream is not None
-    assert (config.engine_upstream.name, config.engine_model.name) == ("e", "m")
+    assert (config.engine_upstream.name, list(config.engine_models)) == ("e", ["m"])
+
+
+def test_a_model_of_the_engine_has_the_engines_settings_but_for_its_own(tmp_path: Path) -> None:
+    text = """
+        upstreams: [{name: e, kind: engine}]
+        engine: {threads: 2, kv_memory_share: 0.2, model: first.gguf}
+        models:
+        - {name: m, upstream: e}
+        - {name: n, upstream: e, engine: {model: second.gguf, threads: null}}
+        """
+    config = loaded(tmp_path, text)
+    first, second = (config.engine_of(model) for model in config.models)
+    assert first is config.engine
+    assert (second.model, second.threads, second.kv_memory_share) == ("second.gguf", None, 0.2)
+    assert list(config.engine_models) == ["m", "n"]
 
 
 def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
@@ -121,7 +136,7 @@ def test_a_shipped_file_fits_the_schema(path: Path) -> None:
 
 def test_the_local_file_serves_one_model_under_a_default_alias() -> None:
     config = load(ROOT / "configs/local.yaml", {})
-    assert config.engine_model.name == "smollm2-135m-instruct"
+    assert list(config.engine_models) == ["smollm2-135m-instruct"]
     assert [(route.alias, route.chain) for route in config.routes] == [("default", ["smollm2-135m-instruct"])]
 
 
@@ -261,7 +276,6 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ),
         ("server: {wrkers: 1}", "server.wrkers", "unknown key; allowed: workers, open_to"),
         ("engine: {profil: fast}", "engine.profil", "unknown key; allowed: model, profile"),
-        ("engine: {dtype: auto}", "engine.dtype", "unknown key"),
         ("engine: {prefill_chunk: 256}", "engine.prefill_chunk", "unknown key"),
         ("upstreams: [{name: e, kind: engine, x: 1}]", "upstreams[0].x", "allowed: name, timeouts, breaker, kind"),
         (
@@ -332,9 +346,9 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         # choices and patterns
         ("server: {open_to: all}", "server.open_to", "'loopback' or 'any'; given: 'all'"),
         ("engine: {profile: half}", "engine.profile", "'fast' or 'exact'; given: 'half'"),
-        ("engine: {kernels: cuda}", "engine.kernels", "'auto', 'c' or 'torch'; given: 'cuda'"),
+        ("engine: {kernels: cuda}", "engine.kernels", "'auto', 'c', 'torch' or 'triton'; given: 'cuda'"),
         ("engine: {block_size: 24}", "engine.block_size", "16, 32, 64 or 128; given: 24"),
-        ("engine: {preemption: swap}", "engine.preemption", "'recompute' or 'off'; given: 'swap'"),
+        ("engine: {preemption: spill}", "engine.preemption", "'recompute', 'swap' or 'off'; given: 'spill'"),
         ("upstreams: [{name: e, kind: vllm}]", "upstreams[0].kind", "must be 'engine' or 'openai'; given: 'vllm'"),
         ("models: [{name: 'a b', upstream: e}]", "models[0].name", "match pattern"),
         ("models: [{name: '', upstream: e}]", "models[0].name", "match pattern"),
@@ -365,8 +379,23 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ),
         (
             "models: [{name: m, upstream: e}, {name: n, upstream: e}]",
+            "models[1].engine.model",
+            "must name a file, as 'm' has the one of engine.model",
+        ),
+        (
+            "models: [{name: m, upstream: e}, {name: n, deployments: [{upstream: e, model: m}], engine: {model: x}}]",
             "models",
-            "exactly one must name the engine's upstream; given: ['m', 'n']",
+            "the engine's models must have different names there; given: m, n",
+        ),
+        (
+            "models: [{name: m, upstream: e, engine: {max_sequences: 600, max_batched_tokens: 100}}]",
+            "models[0].engine.max_batched_tokens",
+            "must be at least max_sequences, 600, as each running sequence takes a token of a step",
+        ),
+        (
+            "models: [{name: m, upstream: e, engine: {max_batched_tokens: 16}}]",
+            "models[0].engine.max_batched_tokens",
+            "must be at least max_sequences, 64, as each running sequence takes a token of a step",
         ),
         (
             "routes: [{alias: a, chain: [m], cache: {semantic: 'on'}}]",

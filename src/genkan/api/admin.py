@@ -29,19 +29,19 @@ _PRIVATE: list[Header] = [
 class CachingEngine(Protocol):
     """An engine behind its socket. Both methods return JSON and raise UpstreamError."""
 
-    async def prefix_cache(self) -> bytes: ...
+    async def prefix_cache(self, model: str | None) -> bytes: ...
 
-    async def purge_prefix_cache(self, tenant: str) -> bytes: ...
+    async def purge_prefix_cache(self, tenant: str, model: str | None) -> bytes: ...
 
 
-class CachingModel(Protocol):
-    """A model in this process. Both methods may raise RequestError."""
+class CachingModels(Protocol):
+    """The models in this process. Both methods may raise RequestError."""
 
-    async def prefix_cache_snapshot(self) -> dict[str, Any]:
-        """Everything the page shows, ready to be written as JSON."""
+    async def prefix_cache_snapshot(self, model: str | None) -> dict[str, Any]:
+        """Everything the page shows of ``model``, or of the first, ready to be written as JSON."""
 
-    async def purge_prefix_cache(self, tenant: str) -> int:
-        """Drop the tenant's pages; how many there were."""
+    async def purge_prefix_cache(self, tenant: str, model: str | None) -> int:
+        """Drop the tenant's pages of ``model``, or of all; how many there were."""
 
 
 class PrefixCacheEndpoint:
@@ -53,36 +53,40 @@ class PrefixCacheEndpoint:
         self._page = page.read_bytes()
 
     async def get(self, exchange: Exchange) -> None:
-        """The page for browsers, JSON for everyone else; ``format=json`` or ``format=html`` says which."""
+        """The page for browsers, JSON for everyone else; ``format=json`` or ``format=html`` says which.
+
+        ``model`` names one of several.
+        """
         if _wants_page(exchange):
             headers = [*_PRIVATE, (b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer")]
             await exchange.reply(self._page, media_type=b"text/html; charset=utf-8", headers=headers)
         else:
             require_admin(exchange)
-            _check_form(exchange)
-            await exchange.reply(await self._engine.prefix_cache(), headers=_PRIVATE)
+            values = exchange.query_values("format", "model")
+            _check_form(values.get("format", "json"))
+            await exchange.reply(await self._engine.prefix_cache(values.get("model")), headers=_PRIVATE)
 
     async def delete(self, exchange: Exchange) -> None:
-        """Drop the pages of the tenant named by ``tenant``."""
+        """Drop the pages of the tenant named by ``tenant``, of one ``model`` or of all."""
         require_admin(exchange)
-        tenant = _tenant(exchange)
+        tenant, model = _tenant_and_model(exchange)
         exchange.fields["purged_tenant"] = tenant
-        await exchange.reply(await self._engine.purge_prefix_cache(tenant), headers=_PRIVATE)
+        await exchange.reply(await self._engine.purge_prefix_cache(tenant, model), headers=_PRIVATE)
 
 
 class EnginePrefixCacheEndpoint:
     """The engine's face, on a socket that only the gateway reaches."""
 
-    def __init__(self, model: CachingModel) -> None:
-        self._model = model
+    def __init__(self, models: CachingModels) -> None:
+        self._models = models
 
     async def get(self, exchange: Exchange) -> None:
-        exchange.query_values()
-        await exchange.reply(orjson.dumps(await self._model.prefix_cache_snapshot()))
+        model = exchange.query_values("model").get("model")
+        await exchange.reply(orjson.dumps(await self._models.prefix_cache_snapshot(model)))
 
     async def delete(self, exchange: Exchange) -> None:
-        tenant = _tenant(exchange)
-        pages = await self._model.purge_prefix_cache(tenant)
+        tenant, model = _tenant_and_model(exchange)
+        pages = await self._models.purge_prefix_cache(tenant, model)
         await exchange.reply(orjson.dumps({"tenant": tenant, "purged_pages": pages}))
 
 
@@ -92,14 +96,14 @@ def _wants_page(exchange: Exchange) -> bool:
     return any(b"text/html" in value.lower() for name, value in exchange.headers if name == b"accept")
 
 
-def _check_form(exchange: Exchange) -> None:
-    form = exchange.query_values("format").get("format", "json")
+def _check_form(form: str) -> None:
     if form not in ("json", "html"):
         raise InvalidRequest(f"'format' must be 'json' or 'html'; given: '{form[:100]}'.", param="format")
 
 
-def _tenant(exchange: Exchange) -> str:
-    tenant = exchange.query_values("tenant").get("tenant")
+def _tenant_and_model(exchange: Exchange) -> tuple[str, str | None]:
+    values = exchange.query_values("tenant", "model")
+    tenant = values.get("tenant")
     if not tenant:
         raise InvalidRequest("Name the tenant whose pages are to be purged: ?tenant=NAME.", param="tenant")
-    return tenant
+    return tenant, values.get("model")

@@ -1,5 +1,7 @@
 """Checks that span sections of the configuration."""
 
+from pydantic import ValidationError
+
 from genkan.config.cache import EmbedderConfig
 from genkan.config.sections import Config, ModelConfig
 from genkan.errors import ConfigError
@@ -41,15 +43,38 @@ def _check_engine(config: Config) -> None:
     ours = {upstream.name for upstream in config.upstreams if upstream.kind == "engine"}
     for index, model in enumerate(config.models):
         if "defaults" in model.model_fields_set and not any(place.upstream in ours for place in model.places):
-            raise ConfigError(f"models[{index}].defaults", "only the engine's model has defaults of its own here")
+            raise ConfigError(f"models[{index}].defaults", "only the engine's models have defaults of their own here")
+        if model.engine is not None and not any(place.upstream in ours for place in model.places):
+            raise ConfigError(f"models[{index}].engine", "only a model of the engine's has settings of the engine")
     engines = [upstream.name for upstream in config.upstreams if upstream.kind == "engine"]
     if not engines:
         return
     if len(engines) > 1:
         raise ConfigError("upstreams", f"at most one may be of kind engine; given: {', '.join(engines)}")
     served = [model.name for model in config.models if any(place.upstream == engines[0] for place in model.places)]
-    if len(served) != 1:
-        raise ConfigError("models", f"exactly one must name the engine's upstream; given: {served}")
+    if not served:
+        raise ConfigError("models", "at least one must name the engine's upstream; given: none")
+    if len(config.engine_models) != len(served):
+        raise ConfigError("models", f"the engine's models must have different names there; given: {', '.join(served)}")
+    without_file: str | None = None
+    for index, model in enumerate(config.models):
+        _check_own_engine(config, f"models[{index}].engine", model)
+        if model.name in served and (model.engine is None or "model" not in model.engine.model_fields_set):
+            if without_file is not None:
+                raise ConfigError(
+                    f"models[{index}].engine.model",
+                    f"must name a file, as '{without_file}' has the one of engine.model",
+                )
+            without_file = model.name
+
+
+def _check_own_engine(config: Config, path: str, model: ModelConfig) -> None:
+    try:
+        config.engine_of(model)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}.{where}", first["msg"].removeprefix("Value error, ")) from None
 
 
 def _check_limits(config: Config, models: frozenset[str]) -> None:
@@ -102,8 +127,8 @@ def _check_judge(config: Config, judge: str, models: frozenset[str]) -> None:
     chains = {route.alias: route.chain for route in config.routes}
     _known("cache.judge.model", judge, models | frozenset(chains))
     asked = frozenset(chains.get(judge, [judge]))
-    if config.engine_upstream is not None and config.engine_model.name in asked:
-        raise ConfigError("cache.judge.model", f"'{config.engine_model.name}' is the engine's, and too small to judge")
+    if ours := asked & {model.name for model in config.engine_models.values()}:
+        raise ConfigError("cache.judge.model", f"'{min(ours)}' is the engine's, and too small to judge")
 
 
 def _check_embedder(config: Config, embedder: EmbedderConfig) -> None:

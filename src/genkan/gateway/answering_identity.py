@@ -23,7 +23,8 @@ def _identity(config: Config, model: ModelConfig) -> bytes:
     for place in model.places:
         upstream = upstreams[place.upstream]
         if isinstance(upstream, EngineUpstreamConfig):
-            places.append(["engine", config.engine.model, config.engine.profile])
+            engine = config.engine_of(model)
+            places.append(["engine", engine.model, engine.profile])
         else:
             places.append([upstream.base_url, place.model or model.name, sorted(upstream.headers.items())])
     return orjson.dumps([_FORMAT, model.name, model.revision, model.defaults.model_dump(), places])

@@ -20,9 +20,10 @@ _log = logging.getLogger("genkan.engine")
 class LoadingModel:
     """Loads a model in a thread of its own, so that readiness is answered at once meanwhile."""
 
-    def __init__(self, load: "Callable[[], LocalModel]") -> None:
-        """``load`` blocks for seconds and returns a model that has already answered one token."""
+    def __init__(self, load: "Callable[[], LocalModel]", name: str = "its model") -> None:
+        """``load`` blocks for seconds and returns a model that has already answered one token; ``name`` is for logs."""
         self._load = load
+        self._name = name
         self._model: LocalModel | None = None
         self._failure: str | None = None
         self._stopped = False
@@ -51,7 +52,7 @@ class LoadingModel:
 
     def _loaded(self) -> "LocalModel":
         if self._model is None:
-            raise EngineUnavailable(self._failure or "The engine is loading its model; try again in a few seconds.")
+            raise EngineUnavailable(self._failure or f"The engine is loading {self._name}; try again in a few seconds.")
         return self._model
 
     def stop(self) -> None:
@@ -63,17 +64,17 @@ class LoadingModel:
 
     def _run(self) -> None:
         began = time.monotonic()
-        _log.info("the engine is loading its model")
+        _log.info("the engine is loading %s", self._name)
         try:
             self._hand_over(self._load())
         except ModelFileError as error:
-            self._failure = f"The engine cannot load its model: {error}"
+            self._failure = f"The engine cannot load {self._name}: {error}"
             _log.error("%s", self._failure)
         except Exception:  # noqa: BLE001 - nobody waits for this thread; requests are told
-            self._failure = "The engine cannot load its model; the server's log says why."
-            _log.exception("the model cannot be loaded")
+            self._failure = f"The engine cannot load {self._name}; the server's log says why."
+            _log.exception("%s cannot be loaded", self._name)
         else:
-            _log.info("the engine is ready after %.1f s", time.monotonic() - began)
+            _log.info("%s is ready after %.1f s", self._name, time.monotonic() - began)
 
     def _hand_over(self, model: "LocalModel") -> None:
         with self._handover:

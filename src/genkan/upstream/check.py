@@ -76,7 +76,8 @@ async def _check(
 ) -> list[Finding]:
     if isinstance(upstream, OpenAiUpstreamConfig):
         return await _check_openai(upstream, _names_used(config, upstream.name), environ, session)
-    return [_check_engine(upstream.name, config.engine.model)]
+    sources = dict.fromkeys(config.engine_of(model).model for model in config.engine_models.values())
+    return [_check_engine(upstream.name, source) for source in sources]
 
 
 def _names_used(config: Config, upstream: str) -> list[str]:

@@ -46,13 +46,13 @@ class LocalEngine(HttpUpstream):
     def _own_headers(self, call: Call) -> bytes:
         return super()._own_headers(call) + f"{TENANT_HEADER}: {call.tenant}\r\n".encode("ascii")
 
-    async def prefix_cache(self) -> bytes:
-        """The engine's prefix cache, as the JSON it gives. Raises UpstreamError."""
-        return await self._administer("GET", {})
+    async def prefix_cache(self, model: str | None = None) -> bytes:
+        """The prefix cache of ``model``, or of the first, as the JSON that the engine gives. Raises UpstreamError."""
+        return await self._administer("GET", _named(model))
 
-    async def purge_prefix_cache(self, tenant: str) -> bytes:
-        """Have the engine drop a tenant's pages; what it says of it, as JSON. Raises UpstreamError."""
-        return await self._administer("DELETE", {"tenant": tenant})
+    async def purge_prefix_cache(self, tenant: str, model: str | None = None) -> bytes:
+        """Have the engine drop a tenant's pages, of a model or of all; what it says, as JSON. Raises UpstreamError."""
+        return await self._administer("DELETE", {"tenant": tenant, **_named(model)})
 
     async def _administer(self, method: str, parameters: dict[str, str]) -> bytes:
         return await self.exchange(method, PREFIX_CACHE_PATH, parameters, limit_s=_ADMIN_S)
@@ -74,3 +74,7 @@ class LocalEngine(HttpUpstream):
     def _error_in_answer(self, error: Any) -> UpstreamError:
         body = orjson.dumps({"error": error})
         return relayed(502, body, None, upstream=self.name) or self.broken("The engine's answer is malformed.")
+
+
+def _named(model: str | None) -> dict[str, str]:
+    return {} if model is None else {"model": model}

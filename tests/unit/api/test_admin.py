@@ -15,20 +15,22 @@ from genkan.errors import EngineUnavailable
 
 pytestmark = pytest.mark.anyio
 
-SNAPSHOT: dict[str, Any] = {"model": "m", "pages": 2, "namespaces": [{"tenant": None, "children": []}]}
+SNAPSHOT: dict[str, Any] = {"models": ["m", "n"], "model": "m", "pages": 2, "namespaces": [{"tenant": None, "children": []}]}
 CHROME = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 
 
 class OnePerTenant:
-    """A model whose cache holds one page for each tenant."""
+    """A model whose cache holds one page for each tenant, beside one that has none."""
 
     def __init__(self, *tenants: str) -> None:
         self.tenants = list(tenants)
 
-    async def prefix_cache_snapshot(self) -> dict[str, Any]:
-        return SNAPSHOT
+    async def prefix_cache_snapshot(self, model: str | None) -> dict[str, Any]:
+        return SNAPSHOT | {"model": model or "m"}
 
-    async def purge_prefix_cache(self, tenant: str) -> int:
+    async def purge_prefix_cache(self, tenant: str, model: str | None) -> int:
+        if model == "n":
+            return 0
         before = len(self.tenants)
         self.tenants = [name for name in self.tenants if name != tenant]
         return before - len(self.tenants)
@@ -40,11 +42,12 @@ class Direct:
     def __init__(self, model: OnePerTenant) -> None:
         self._model = model
 
-    async def prefix_cache(self) -> bytes:
-        return json.dumps(await self._model.prefix_cache_snapshot()).encode()
+    async def prefix_cache(self, model: str | None) -> bytes:
+        return json.dumps(await self._model.prefix_cache_snapshot(model)).encode()
 
-    async def purge_prefix_cache(self, tenant: str) -> bytes:
-        return json.dumps({"tenant": tenant, "purged_pages": await self._model.purge_prefix_cache(tenant)}).encode()
+    async def purge_prefix_cache(self, tenant: str, model: str | None) -> bytes:
+        pages = await self._model.purge_prefix_cache(tenant, model)
+        return json.dumps({"tenant": tenant, "purged_pages": pages}).encode()
 
 
 def gateway(model: OnePerTenant | None = None, server: ServerConfig | None = None) -> Api:
@@ -137,9 +140,19 @@ async def test_the_engine_shows_its_models_snapshot() -> None:
     assert json.loads(client.body) == SNAPSHOT
 
 
+@pytest.mark.parametrize("face", ["gateway", "engine"])
+async def test_one_of_several_models_can_be_named(face: str) -> None:
+    model = OnePerTenant("a")
+    app = gateway(model) if face == "gateway" else engine(model)
+    assert json.loads((await AsgiClient(app).request("GET", "/p?model=n")).body)["model"] == "n"
+    purged = await AsgiClient(app).request("DELETE", "/p?tenant=a&model=n")
+    assert json.loads(purged.body) == {"tenant": "a", "purged_pages": 0}
+    assert model.tenants == ["a"]
+
+
 async def test_what_the_engine_refuses_reaches_the_client() -> None:
     class Loading(Direct):
-        async def prefix_cache(self) -> bytes:
+        async def prefix_cache(self, model: str | None) -> bytes:
             raise EngineUnavailable("loading")
 
     endpoint = PrefixCacheEndpoint(Loading(OnePerTenant()))

@@ -69,8 +69,8 @@ def test_a_route_says_for_what_it_goes_on(tmp_path: Path, reasons: list[str]) ->
             "models[0].deployments[2].upstream",
             "'o' is already taken",
         ),
-        ({"upstream": "o", "defaults": {"temperature": 0.5}}, "models[0].defaults", "only the engine's model has"),
-        ({"upstream": "o", "defaults": {}}, "models[0].defaults", "only the engine's model has"),
+        ({"upstream": "o", "defaults": {"temperature": 0.5}}, "models[0].defaults", "only the engine's models have"),
+        ({"upstream": "o", "defaults": {}}, "models[0].defaults", "only the engine's models have"),
         ({"upstream": "o", "context_tokens": 0}, "models[0].context_tokens", "greater than or equal to 1; given: 0"),
     ],
 )

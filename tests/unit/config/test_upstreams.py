@@ -44,8 +44,7 @@ def test_the_smallest_upstream_has_every_other_setting_at_its_default(tmp_path: 
 def test_a_gateway_needs_no_engine(tmp_path: Path) -> None:
     config = loaded(tmp_path, openai())
     assert config.engine_upstream is None
-    with pytest.raises(AssertionError):
-        _ = config.engine_model
+    assert config.engine_models == {}
 
 
 def test_both_kinds_can_stand_side_by_side(tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_both_kinds_can_stand_side_by_side(tmp_path: Path) -> None:
     config = load(path, {})
     assert [type(upstream) for upstream in config.upstreams] == [OpenAiUpstreamConfig, EngineUpstreamConfig]
     assert config.engine_upstream is not None
-    assert (config.engine_upstream.name, config.engine_model.name) == ("e", "own")
+    assert (config.engine_upstream.name, list(config.engine_models)) == ("e", ["own"])
     assert [upstream.name for upstream in config.openai_upstreams] == ["o"]
 
 

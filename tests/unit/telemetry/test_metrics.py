@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
 from prometheus_client import CollectorRegistry
 
 from genkan.engine.statistics import EngineStatistics, StepReport
@@ -30,6 +31,8 @@ NAMES = {
     "evictions": "prefix_evictions",
 }
 
+MODEL = {"model": "m"}
+
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
@@ -40,7 +43,7 @@ def shown(registry: CollectorRegistry) -> dict[str, float | None]:
     """The metric that belongs to each number of EngineStatistics."""
     names = {field: f"genkan_engine_{NAMES.get(field, field)}" for field in (*NOW, *SO_FAR)}
     return {
-        field: registry.get_sample_value(name if field in NOW else f"{name}_total") for field, name in names.items()
+        field: registry.get_sample_value(name if field in NOW else f"{name}_total", MODEL) for field, name in names.items()
     }
 
 
@@ -54,41 +57,41 @@ def test_every_number_of_the_statistics_has_a_metric() -> None:
 
 
 def test_the_engines_metrics_are_zero_from_the_start(registry: CollectorRegistry) -> None:
-    EngineMetrics(registry)
+    EngineMetrics(registry).of("m")
     assert set(shown(registry).values()) == {0}
 
 
 def test_gauges_follow_the_statistics_and_counters_count_up_to_them(registry: CollectorRegistry) -> None:
-    metrics = EngineMetrics(registry)
+    metrics = EngineMetrics(registry).of("m")
     for start in (10, 30, 30, 50):
         metrics.changed(EngineStatistics(**numbered(start)))
         assert shown(registry) == numbered(start)
 
 
 def test_a_gauge_goes_back_to_zero(registry: CollectorRegistry) -> None:
-    metrics = EngineMetrics(registry)
+    metrics = EngineMetrics(registry).of("m")
     metrics.changed(EngineStatistics(running=1, waiting=3))
     metrics.changed(EngineStatistics(running=0, waiting=2))
-    assert registry.get_sample_value("genkan_engine_running_sequences") == 0
-    assert registry.get_sample_value("genkan_engine_waiting_sequences") == 2
+    assert registry.get_sample_value("genkan_engine_running_sequences", MODEL) == 0
+    assert registry.get_sample_value("genkan_engine_waiting_sequences", MODEL) == 2
 
 
 def test_kv_use_is_the_share_of_blocks_that_hold_something(registry: CollectorRegistry) -> None:
-    metrics = EngineMetrics(registry)
-    assert registry.get_sample_value("genkan_engine_kv_use_ratio") == 0
+    metrics = EngineMetrics(registry).of("m")
+    assert registry.get_sample_value("genkan_engine_kv_use_ratio", MODEL) == 0
     metrics.changed(EngineStatistics(blocks=80, free_blocks=20))
-    assert registry.get_sample_value("genkan_engine_kv_use_ratio") == 0.75
+    assert registry.get_sample_value("genkan_engine_kv_use_ratio", MODEL) == 0.75
 
 
 def test_steps_are_counted_with_what_they_computed_and_for_whom(registry: CollectorRegistry) -> None:
     value = registry.get_sample_value
-    metrics = EngineMetrics(registry)
+    metrics = EngineMetrics(registry).of("m")
     metrics.stepped(
         StepReport(step_s=0.5, num_decodes=3, prompt_tokens=100, first_token_s=[1.0, 3.0], token_gap_s=[0.25] * 3)
     )
     metrics.stepped(StepReport(step_s=0.25, num_decodes=5, prompt_tokens=0, first_token_s=[], token_gap_s=[0.5] * 5))
     counts = {
-        name: (value(f"genkan_engine_{name}_count"), value(f"genkan_engine_{name}_sum"))
+        name: (value(f"genkan_engine_{name}_count", MODEL), value(f"genkan_engine_{name}_sum", MODEL))
         for name in ("step_seconds", "batch_sequences", "prefill_tokens", "ttft_seconds", "itl_seconds")
     }
     assert counts == {
@@ -98,6 +101,33 @@ def test_steps_are_counted_with_what_they_computed_and_for_whom(registry: Collec
         "ttft_seconds": (2, 4.0),
         "itl_seconds": (8, 3.25),
     }
+
+
+def test_models_have_their_own_numbers(registry: CollectorRegistry) -> None:
+    metrics = EngineMetrics(registry)
+    metrics.of("m").changed(EngineStatistics(running=1))
+    metrics.of("other").changed(EngineStatistics(running=5))
+    running = [registry.get_sample_value("genkan_engine_running_sequences", {"model": name}) for name in ("m", "other")]
+    assert running == [1, 5]
+
+
+def test_the_gpus_memory_is_read_once_a_second(registry: CollectorRegistry) -> None:
+    clock, report = HandClock(), StepReport(step_s=1, num_decodes=1, prompt_tokens=0, first_token_s=[], token_gap_s=[])
+    readings = iter([{"used": 1, "free": 9}, {"used": 7, "free": 3}])
+    metrics = EngineMetrics(registry).of("m", lambda: next(readings), clock)
+
+    def memory() -> list[float | None]:
+        kinds = ("used", "free")
+        return [registry.get_sample_value("genkan_engine_gpu_memory_bytes", MODEL | {"kind": kind}) for kind in kinds]
+
+    metrics.stepped(report)
+    assert memory() == [1, 9]
+    clock.advance(0.9)
+    metrics.stepped(report)
+    assert memory() == [1, 9]
+    clock.advance(0.2)
+    metrics.stepped(report)
+    assert memory() == [7, 3]
 
 
 def test_requests_are_counted_by_path_and_status(registry: CollectorRegistry) -> None:
