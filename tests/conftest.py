@@ -1,8 +1,12 @@
 """What every test shares."""
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+
+# Triton looks once, when its kernels are first imported; by its interpreter they need no GPU.
+os.environ["TRITON_INTERPRET"] = "1"
 
 if TYPE_CHECKING:  # these bring numpy and tokenizers in, which takes a while: only for tests that use them
     from genkan.engine.load.gguf import GgufFile
