@@ -1,0 +1,124 @@
+"""One answer in its grammar, on llguidance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher
+
+from genkan.engine.grammar.closing import ClosingSearch
+from genkan.engine.grammar.reach import Reach
+from genkan.engine.grammar.token_table import TokenTable
+from genkan.errors import EngineFailed
+
+_MARKS = b":,[{"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What all grammars of a model share. ``size`` ids are known; ``ending_ids`` are those that end an answer.
+
+    ``marks`` counts, for each token that has any, JSON's marks after which there may be a choice.
+    """
+
+    size: int
+    ending_ids: frozenset[int]
+    marks: Mapping[int, int]
+    closing: ClosingSearch
+
+    @classmethod
+    def of(cls, table: TokenTable, closing: ClosingSearch) -> "Vocabulary":
+        """Costs 20 ms for 49,152 tokens."""
+        counts = ((index, len(token) - len(token.translate(None, _MARKS))) for index, token in enumerate(table.tokens))
+        marks = {index: number for index, number in counts if number}
+        return cls(len(table.tokens), frozenset(table.ending_ids()), marks, closing)
+
+
+class GuidedMatcher:
+    """A Matcher that knows its way to the end.
+
+    It keeps a bound of how far the end is: what was found when the way was last looked up, and the most that each
+    choice since may have added. As long as the bound fits what remains, ``take`` looks for nothing. Then it looks up
+    the way, and remembers it: so there always is one that fits what remains, if ever there was.
+    """
+
+    def __init__(self, state: LLMatcher, vocabulary: Vocabulary, reach: Reach, required: frozenset[str]) -> None:
+        self._state = state
+        self._vocabulary = vocabulary
+        self._reach = reach
+        self._required = required
+        self._bits = np.zeros((vocabulary.size + 31) // 32 * 4, np.uint8)
+        self._bits_at = self._bits.ctypes.data
+        self._bound = reach.least
+        self._way: list[int] | None = None  # from where the answer is; None: not known
+        self._is_lost = False  # no way that fits was found when it was last looked for
+
+    def mask(self, row: npt.NDArray[np.float32]) -> None:
+        """As Matcher.mask. Cost: 15 to 600 µs for 49,152 tokens, 50 µs on average in JSON."""
+        self._state.unsafe_compute_mask_ptr(self._bits_at, len(self._bits))
+        self._check()
+        size = min(self._vocabulary.size, len(row))
+        allowed = np.unpackbits(self._bits, count=size, bitorder="little").view(np.bool_)
+        np.copyto(row[:size], -np.inf, where=np.logical_not(allowed, out=allowed))
+        row[size:] = -np.inf
+
+    def take(self, token: int, remaining: int) -> int:
+        """As Matcher.take. Cost: 5 µs; where the way to the end is looked up, 20 µs to 1 ms more."""
+        bound = self._bound + self._reach.step * self._choices(token)
+        if self._reach.most is not None:
+            bound = min(bound, self._reach.most)
+        if bound > remaining and token not in self._vocabulary.ending_ids:
+            return self._take_in_reach(token, remaining)
+        self._bound, self._way = bound, None
+        self._consume(token)
+        return token
+
+    def _choices(self, token: int) -> int:
+        return self._vocabulary.marks.get(token, 0) if self._reach.by_marks else 1
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing may follow but the end."""
+        return bool(self._state.is_stopped())
+
+    def _take_in_reach(self, token: int, remaining: int) -> int:
+        after = self._state.deep_copy()
+        if not after.consume_token(token):
+            self._consume(token)  # which fails as well, and says why
+        way = self._way[1:] if self._way and self._way[0] == token else self._search(after, remaining)
+        if way is None:
+            return self._turn(token, after, remaining)
+        self._state, self._way, self._is_lost = after, way, False
+        self._bound = len(way) + self._reach.step  # the token may have left a choice to the next
+        return token
+
+    def _turn(self, token: int, after: LLMatcher, remaining: int) -> int:
+        """Take the first step of the way that fits instead of ``token``, if there is a way that fits."""
+        way = self._way or (None if self._is_lost else self._search(self._state, remaining + 1))
+        farther = len(way or ()) + self._reach.step * max(1, self._choices(token))
+        if way and remaining < farther:
+            self._consume(way[0])
+            self._way, self._bound = way[1:], len(way) + self._reach.step
+            return way[0]
+        # There is room, and a way was only not found; or it is too late, and the answer may yet close by itself.
+        self._bound = farther if way else remaining // 2
+        self._state, self._way, self._is_lost = after, None, way is None
+        return token
+
+    def _search(self, state: LLMatcher, limit: int) -> list[int] | None:
+        return self._vocabulary.closing.path(state, limit, self._required, is_json=self._reach.by_marks)
+
+    def _consume(self, token: int) -> None:
+        if not self._state.consume_token(token):
+            self._check()
+            raise EngineFailed(f"The grammar does not allow token {token} here.")
+
+    def _check(self) -> None:
+        if self._state.is_error():
+            raise EngineFailed(f"The answer's grammar can go on no more: {plain(self._state.get_error())}")
+
+
+def plain(error: str) -> str:
+    """What llguidance says, on one line and without what it adds for its developers."""
+    return " ".join(error.replace("<non-verbose/>", "").split())[:300]
