@@ -1,34 +1,35 @@
 """Drawing tokens: each against a plain computation in float64, all together against the probabilities they follow."""
 
-import itertools
 import math
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling_reference import allowed, reference_uniform
 
-from genkan.engine.sampler import RowSampler, sample
+from genkan.engine.sampler import Drawn, RowSampler, sample
 from genkan.engine.sampling_params import SamplingParams
 
 VOCAB = 49_152
-
-Floats = npt.NDArray[np.float64]
 
 
 def sampler(**params: Any) -> RowSampler:
     return RowSampler(SamplingParams(max_tokens=1, **params))
 
 
+def tokens(logits: torch.Tensor, rows: Sequence[tuple[RowSampler, int]]) -> list[int | None]:
+    """What each sampler draws at its position; None for a row that failed."""
+    drawn = sample(logits, [(one, position, 0) for one, position in rows])
+    return [each.token if isinstance(each, Drawn) else None for each in drawn]
+
+
 def draws(logits: torch.Tensor, number: int, **params: Any) -> list[int | None]:
     """What one sequence draws at positions 0 to ``number`` from the same logits."""
     one = sampler(**params)
-    return sample(logits.expand(number, -1), [(one, position) for position in range(number)])
+    return tokens(logits.expand(number, -1), [(one, position) for position in range(number)])
 
 
 def logits_of(*probabilities: float) -> torch.Tensor:
@@ -36,47 +37,6 @@ def logits_of(*probabilities: float) -> torch.Tensor:
 
 
 # --- Against a reference ---
-
-
-def reference_uniform(seed: int, position: int) -> float:
-    key, data = seed.to_bytes(16, "little", signed=True), position.to_bytes(8, "little")
-    bits = int.from_bytes(blake2b(data, key=key, digest_size=8).digest(), "little")
-    return (bits >> 11) / 2**53
-
-
-def reference(
-    logits: Floats, uniform: float, *, temperature: float, top_k: int | None, min_p: float, top_p: float
-) -> int:
-    """The filters one after the other, each on the ranks that the one before left."""
-    ranks = np.argsort(-logits, kind="stable")
-    if temperature < 1e-5:
-        return int(ranks[0])
-    probabilities = np.exp((logits - logits.max()) / temperature)
-    ranks = ranks[probabilities[ranks] >= min_p]
-    ranks = ranks[:top_k]
-    before = np.cumsum(probabilities[ranks]) - probabilities[ranks]
-    beyond = before >= top_p * probabilities[ranks].sum()
-    beyond[0] = False
-    kept = np.sort(ranks[~beyond])
-    sums = np.cumsum(probabilities[kept])
-    return int(kept[np.searchsorted(sums, uniform * sums[-1], side="right")])
-
-
-def allowed(
-    logits: Floats, uniform: float, *, temperature: float, top_k: int | None, min_p: float, top_p: float
-) -> set[int]:
-    """The reference's answers when each threshold moves by what float32 may be off."""
-    return {
-        reference(
-            logits,
-            min(max(uniform + shift, 0), 1 - 2**-53),
-            temperature=temperature,
-            top_k=top_k,
-            min_p=min(min_p * low, 1) if min_p else 0,
-            top_p=top_p + high if top_p < 1 else 1,
-        )
-        for shift, low, high in itertools.product((-1e-5, 0, 1e-5), (1 - 1e-5, 1, 1 + 1e-5), (-1e-5, 0, 1e-5))
-    }
 
 
 ordinary = st.floats(-30, 30, width=32)
@@ -100,7 +60,7 @@ seeds = st.integers(-(2**63), 2**63 - 1)
 @given(rows_of_logits, options, seeds, st.integers(0, 2**20))
 def test_a_token_is_that_of_the_reference(row: list[float], params: dict[str, Any], seed: int, position: int) -> None:
     logits = torch.tensor([row], dtype=torch.float32)
-    [token] = sample(logits, [(sampler(seed=seed, **params), position)])
+    [token] = tokens(logits, [(sampler(seed=seed, **params), position)])
     assert token in allowed(logits[0].double().numpy(), reference_uniform(seed, position), **params)
 
 
@@ -136,7 +96,7 @@ def test_greedy_takes_the_lowest_id_of_equals(threads: int, num_threads: Any) ->
     logits = torch.zeros(3, VOCAB)
     logits[0, [30_000, 49_151]] = 1
     logits[2, VOCAB - 1] = 1
-    assert sample(logits, [(sampler(temperature=0), 0)] * 3) == [30_000, 0, VOCAB - 1]
+    assert tokens(logits, [(sampler(temperature=0), 0)] * 3) == [30_000, 0, VOCAB - 1]
 
 
 # --- The filters ---
@@ -227,7 +187,7 @@ def test_the_filters_leave_the_proportions_of_what_they_keep(params: dict[str, A
 
 def test_different_seeds_at_one_position_follow_the_probabilities_too() -> None:
     logits = logits_of(0.125, 0.25, 0.125, 0.5)
-    drawn = sample(logits.expand(5000, -1), [(sampler(seed=seed), 0) for seed in range(5000)])
+    drawn = tokens(logits.expand(5000, -1), [(sampler(seed=seed), 0) for seed in range(5000)])
     assert _chi_squared(drawn, torch.tensor([0.125, 0.25, 0.125, 0.5])) < 31  # three degrees: once in a million
 
 
@@ -249,9 +209,9 @@ def test_different_seeds_draw_differently_whichever_bit_differs() -> None:
 def test_without_a_seed_two_sequences_draw_differently_but_each_repeats_itself() -> None:
     logits = torch.zeros(20, 1000)
     one, other = sampler(), sampler()
-    drawn = sample(logits, [(one, position) for position in range(20)])
-    assert drawn == sample(logits, [(one, position) for position in range(20)])
-    assert drawn != sample(logits, [(other, position) for position in range(20)])  # equal once in 1000^20
+    drawn = tokens(logits, [(one, position) for position in range(20)])
+    assert drawn == tokens(logits, [(one, position) for position in range(20)])
+    assert drawn != tokens(logits, [(other, position) for position in range(20)])  # equal once in 1000^20
 
 
 def test_a_position_has_its_draw_in_whatever_order_and_company_it_comes() -> None:
@@ -260,7 +220,7 @@ def test_a_position_has_its_draw_in_whatever_order_and_company_it_comes() -> Non
     assert len(set(in_order)) > 15
     one = sampler(seed=7)
     for position in (19, 3, 3, 0, 11):
-        assert sample(logits.expand(1, -1), [(one, position)]) == [in_order[position]]
+        assert tokens(logits.expand(1, -1), [(one, position)]) == [in_order[position]]
 
 
 # --- Batches ---
@@ -290,39 +250,42 @@ def test_a_row_draws_the_same_alone_and_among_others(vocab: int, threads: int, n
     logits = torch.randn(32, vocab, generator=torch.Generator().manual_seed(1)) * 2
     rows = [(sampler(seed=index, **KINDS[index % len(KINDS)]), index * 3) for index in range(32)]
     num_threads(1)
-    alone = [sample(logits[index : index + 1].clone(), [row])[0] for index, row in enumerate(rows)]
+    alone = [tokens(logits[index : index + 1].clone(), [row])[0] for index, row in enumerate(rows)]
     num_threads(threads)
-    assert sample(logits, rows) == alone
-    assert sample(logits.flip(0), rows[::-1]) == alone[::-1]
-    assert sample(logits[5:8], rows[5:8]) == alone[5:8]
-    assert sample(logits[:1], rows[:1]) + sample(logits[31:], rows[31:]) == [alone[0], alone[31]]
+    assert tokens(logits, rows) == alone
+    assert tokens(logits.flip(0), rows[::-1]) == alone[::-1]
+    assert tokens(logits[5:8], rows[5:8]) == alone[5:8]
+    assert tokens(logits[:1], rows[:1]) + tokens(logits[31:], rows[31:]) == [alone[0], alone[31]]
 
 
 def test_leaves_the_logits_as_they_were() -> None:
     logits = torch.randn(len(KINDS), 1000, generator=torch.Generator().manual_seed(1))
     before = logits.clone()
-    sample(logits, [(sampler(seed=1, **kind), 0) for kind in KINDS])
+    tokens(logits, [(sampler(seed=1, **kind), 0) for kind in KINDS])
     assert torch.equal(logits, before)
 
 
 @pytest.mark.parametrize("params", KINDS, ids=str)
 @pytest.mark.parametrize("place", [0, 4097, VOCAB - 1])
-def test_a_row_that_is_not_finite_has_no_token_and_spoils_no_other(params: dict[str, Any], place: int) -> None:
+def test_a_row_that_is_not_finite_has_no_token_and_spoils_no_other(
+    params: dict[str, Any], place: int, caplog: pytest.LogCaptureFixture
+) -> None:
     logits = torch.randn(1, VOCAB, generator=torch.Generator().manual_seed(1)).repeat(5, 1)
     logits[1, place] = math.nan
     logits[2, place] = math.inf
     logits[3] = -math.inf
     one = sampler(seed=1, **params)
-    drawn = sample(logits, [(one, 9)] * 5)
+    drawn = tokens(logits, [(one, 9)] * 5)
     assert drawn[1:4] == [None, None, None]
+    assert [record.getMessage() for record in caplog.records] == ["a sequence failed: its logits are no numbers"] * 3
     assert drawn[0] is not None
     assert drawn[0] == drawn[4]
 
 
 def test_no_rows_have_no_tokens() -> None:
-    assert sample(torch.empty(0, 1000), []) == []
+    assert tokens(torch.empty(0, 1000), []) == []
 
 
 def test_refuses_a_batch_of_another_size_than_its_rows() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        sample(torch.zeros(2, 10), [(sampler(), 0)])
+    with pytest.raises(ValueError, match="2 rows of logits for 1 sequences"):
+        tokens(torch.zeros(2, 10), [(sampler(), 0)])
