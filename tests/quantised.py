@@ -9,8 +9,12 @@ from genkan.engine.load.gguf import GgufTensor
 Random = np.random.Generator
 _Bytes = npt.NDArray[np.uint8]
 
-CODE_SPREAD = {"Q4_0": 4.6, "Q4_1": 4.6, "Q8_0": 74.0, "Q4_K": 4.6 * 36}  # of a value, in units of its block's scale
-CODE_MIDDLE = {"Q4_1": 7.5, "Q4_K": 7.5}  # what a minimum takes away, in the same units
+# Of a value, in units of its block's scale. K kinds have scales of their own within: 6 bits, of Q6_K 8 and a sign.
+CODE_SPREAD = {
+    "Q4_0": 4.6, "Q4_1": 4.6, "Q4_K": 4.6 * 36, "Q5_0": 9.2, "Q5_1": 9.2, "Q5_K": 9.2 * 36, "Q6_K": 18.5 * 74,
+    "Q8_0": 74.0,
+}  # fmt: skip
+CODE_MIDDLE = {"Q4_1": 7.5, "Q4_K": 7.5, "Q5_1": 15.5, "Q5_K": 15.5}  # what a minimum takes away, in the same units
 
 
 def random_tensor(kind: str, shape: tuple[int, int], random: Random, *, spread: float = 1.0) -> GgufTensor:
@@ -46,9 +50,10 @@ def _blocks(kind: str, shape: tuple[int, int], random: Random, scale: float) -> 
     num_blocks = cols // block_values
     blocks = random.integers(0, 256, (rows, num_blocks, block_bytes), dtype=np.uint8)
     scales = scale * random.uniform(0.5, 1.5, (rows, num_blocks))
-    blocks[..., 0:2] = _halves(scales)
-    if kind in CODE_MIDDLE:  # Q4_K subtracts its minimums, Q4_1 adds them
-        blocks[..., 2:4] = _halves(scales * CODE_MIDDLE[kind] * (1 if kind == "Q4_K" else -1))
+    at = block_bytes - 2 if kind == "Q6_K" else 0
+    blocks[..., at : at + 2] = _halves(scales)
+    if kind in CODE_MIDDLE:  # the K kinds subtract their minimums, the others add them
+        blocks[..., 2:4] = _halves(scales * CODE_MIDDLE[kind] * (1 if kind.endswith("_K") else -1))
     return blocks
 
 

@@ -8,8 +8,9 @@ import torch
 
 from genkan.engine.batch import TOKENS_PER_TILE, Batch
 from genkan.engine.kernels import library as c
-from genkan.engine.linear import PANEL_ROWS, PackedLinear, aligned_zeros, can_pack
-from genkan.engine.models.decoder import Decoder, DecoderLayer, Rows
+from genkan.engine.linear import PANEL_ROWS, PackedLinear, aligned_zeros, can_pack, stored_alike
+from genkan.engine.load.blocks import GROUP_VALUES
+from genkan.engine.models.decoder import Decoder, DecoderLayer, DecoderShape, LayerKind, Rows
 
 MAX_HEAD_DIM = 256
 MAX_LAYERS = 500  # a step has eight phases a layer, and the threads can count 4,096
@@ -63,11 +64,11 @@ class KernelModel:
 
     def _structure(self, model: Decoder, positions: int, tiles: int) -> c.Model:
         shape = model.shape
-        cosine, sine = shape.rotaries[0].table(positions)
+        self._rotaries = [tuple(map(self._kept, rotary.table(positions))) for rotary in shape.rotaries]
         cache_bytes = tiles * shape.kv_heads * shape.head_dim * TOKENS_PER_TILE * (2 if self._bf16 else 4)
         head = self._packed([model.head])
         embedding = head if model.head.tensor is model.embedding.tensor else self._packed([model.embedding])
-        layers = (c.Layer * shape.layers)(*(self._layer(model.layer(index)) for index in range(shape.layers)))
+        layers = (c.Layer * shape.layers)(*map(self._layer, map(model.layer, range(shape.layers)), shape.kinds))
         return c.Model(
             layers=shape.layers,
             hidden=shape.hidden,
@@ -76,26 +77,42 @@ class KernelModel:
             head_dim=shape.head_dim,
             ffn=shape.ffn,
             bf16=self._bf16,
+            gelu=shape.activation == "gelu_tanh",
             norm_epsilon=shape.norm_epsilon,
+            attention_scale=shape.attention_scale,
+            embedding_scale=self._embedding_scale(shape),
             layer=layers,
             embedding=embedding,
             head=head,
             final_norm=self._kept(model.final_norm),
-            cosine=self._kept(cosine),
-            sine=self._kept(sine),
             keys=self._cache(shape.layers * cache_bytes),
             values=self._cache(shape.layers * cache_bytes),
             cache_bytes=cache_bytes,
         )
 
-    def _layer(self, layer: DecoderLayer) -> c.Layer:
+    def _embedding_scale(self, shape: DecoderShape) -> float:
+        """As transformers has it: a number of the precision that embeddings are in."""
+        scale = torch.tensor(shape.embedding_scale)
+        return float(scale.bfloat16() if self._bf16 else scale)
+
+    def _layer(self, layer: DecoderLayer, kind: LayerKind) -> c.Layer:
+        products = [layer.qkv] if stored_alike(layer.qkv) else [[part] for part in layer.qkv]
+        cosine, sine = self._rotaries[kind.rotary]
         return c.Layer(
-            qkv=self._packed(layer.qkv),
+            qkv=(c.Linear * c.QKV_PARTS)(*map(self._packed, products)),
             out=self._packed([layer.out]),
             gate_up=self._packed([layer.gate, layer.up], interleave=True),
             down=self._packed([layer.down]),
             attention_norm=self._kept(layer.attention_norm),
             ffn_norm=self._kept(layer.ffn_norm),
+            qkv_bias=self._kept(layer.qkv_bias),
+            query_norm=self._kept(layer.query_norm),
+            key_norm=self._kept(layer.key_norm),
+            after_attention_norm=self._kept(layer.after_attention_norm),
+            after_ffn_norm=self._kept(layer.after_ffn_norm),
+            cosine=cosine,
+            sine=sine,
+            window=kind.window or 0,
         )
 
     def _packed(self, rows: Sequence[Rows], *, interleave: bool = False) -> c.Linear:
@@ -103,9 +120,13 @@ class KernelModel:
         self._keep.append(packed)
         return packed.view
 
-    def _kept(self, tensor: torch.Tensor) -> int:
-        self._keep.append(tensor)
-        return tensor.data_ptr()
+    def _kept(self, tensor: torch.Tensor | None) -> int | None:
+        """Where a vector lies that the kernels read; None for one that the model does not have."""
+        if tensor is None:
+            return None
+        values = tensor.float().contiguous()
+        self._keep.append(values)
+        return values.data_ptr()
 
     def _cache(self, num_bytes: int) -> int:
         memory = aligned_zeros(num_bytes)
@@ -114,13 +135,21 @@ class KernelModel:
 
 
 def fits_kernels(model: Decoder) -> bool:
-    """Whether the model's sizes are among those that the kernels are written for."""
+    """Whether the kernels are written for such a model; ``misfit`` says what is in the way."""
+    return misfit(model) is None
+
+
+def misfit(model: Decoder) -> str | None:
+    """What of the model the kernels are not written for, in words that follow "the model has"; None when they are."""
     shape, layer = model.shape, model.layer(0)
     products = (layer.qkv, [layer.out], [layer.gate], [layer.up], [layer.down], [model.head], [model.embedding])
-    return (
-        shape.head_dim % PANEL_ROWS == 0
-        and shape.head_dim <= MAX_HEAD_DIM
-        and shape.layers <= MAX_LAYERS
-        and shape.ffn % PANEL_ROWS == 0
-        and all(map(can_pack, products))
-    )
+    if shape.head_dim % PANEL_ROWS or shape.head_dim > MAX_HEAD_DIM:
+        return f"heads of {shape.head_dim} values, not a multiple of {PANEL_ROWS} up to {MAX_HEAD_DIM}"
+    if shape.layers > MAX_LAYERS:
+        return f"{shape.layers} layers, more than {MAX_LAYERS}"
+    if shape.ffn % PANEL_ROWS:
+        return f"a feed-forward of {shape.ffn} values, not a multiple of {PANEL_ROWS}"
+    odd = next((rows for rows in products if not can_pack(rows)), None)
+    if odd is not None:
+        return f"a product of {odd[0].tensor.shape[1]} inputs, not a multiple of {GROUP_VALUES}"
+    return None

@@ -1,7 +1,7 @@
 """Weight matrices packed for the C kernels: as the file quantised them, nothing rounded, rearranged in panels.
 
-int4 and int8 groups keep their codes and scales. What has no such groups becomes dense: bfloat16 where products are
-taken in bfloat16 anyway, float32 otherwise.
+Codes and scales are kept: codes of 4 bits as such, others of up to 8 bits in bytes. What has none becomes dense:
+bfloat16 where products are taken in bfloat16 anyway, float32 otherwise.
 """
 
 import ctypes
@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from genkan.engine.kernels.library import Linear, WeightKind
-from genkan.engine.load.blocks import GROUP_VALUES, dense, int4_groups, int8_groups
+from genkan.engine.load.blocks import GROUP_VALUES, dense, int4_groups
+from genkan.engine.load.int8_kinds import ByteGroups, byte_groups
 from genkan.engine.models.decoder import Rows
 
 PANEL_ROWS = 16
 _INT4 = frozenset({"Q4_0", "Q4_1", "Q4_K"})
-_INT8 = frozenset({"Q8_0"})
+_INT8 = frozenset({"Q8_0", "Q5_0"})
+_INT8_WIDE = _INT4 | _INT8 | {"Q5_1", "Q5_K"}
+_INT8_FINE = _INT8 | {"Q6_K"}
 _CACHE_LINE_BYTES = 64
 
 
@@ -31,15 +34,15 @@ class PackedLinear:
         outputs = sum(part.tensor.shape[0] for part in rows)
         inputs = rows[0].tensor.shape[1]
         panels = -(-outputs // (2 * PANEL_ROWS)) * 2
-        kinds = {part.tensor.kind for part in rows}
         order = _interleaved(outputs, len(rows)) if interleave else None
         self._library, self._shape = library, (outputs, inputs, panels)
-        if kinds <= _INT4:
-            self._pack_int4(rows, order)
-        elif kinds <= _INT8:
-            self._pack_int8(rows, order)
-        else:
-            self._pack_dense(rows, order, WeightKind.BF16 if bf16 else WeightKind.F32)
+        match _stored_as({part.tensor.kind for part in rows}):
+            case WeightKind.Q4:
+                self._pack_int4(rows, order)
+            case WeightKind.F32:
+                self._pack_dense(rows, order, WeightKind.BF16 if bf16 else WeightKind.F32)
+            case kind:
+                self._pack_int8(rows, order, kind)
 
     @property
     def num_bytes(self) -> int:
@@ -55,12 +58,14 @@ class PackedLinear:
         self._allocate(WeightKind.Q4_WIDE if wide else WeightKind.Q4)
         self._library.pack_q4(*map(_pointer, (codes, scale, minimum)), wide, *self._shape, self.view.data)
 
-    def _pack_int8(self, rows: Sequence[Rows], order: npt.NDArray[np.int64] | None) -> None:
-        groups = [int8_groups(part.tensor) for part in rows]
-        codes = _joined([(group.codes, part.order) for group, part in zip(groups, rows, strict=True)], order)
-        scale = _joined([(group.scale, part.order) for group, part in zip(groups, rows, strict=True)], order)
-        self._allocate(WeightKind.Q8)
-        self._library.pack_q8(_pointer(codes), _pointer(scale), *self._shape, self.view.data)
+    def _pack_int8(self, rows: Sequence[Rows], order: npt.NDArray[np.int64] | None, kind: WeightKind) -> None:
+        groups = [_with_fields_of(kind, byte_groups(part.tensor)) for part in rows]
+        codes, scale, minimum = (
+            _joined([(group[field], part.order) for group, part in zip(groups, rows, strict=True)], order)
+            for field in range(3)
+        )
+        self._allocate(kind)
+        self._library.pack_q8(*map(_pointer, (codes, scale, minimum)), kind, *self._shape, self.view.data)
 
     def _pack_dense(self, rows: Sequence[Rows], order: npt.NDArray[np.int64] | None, kind: WeightKind) -> None:
         values = _joined([(dense(part.tensor).numpy(), part.order) for part in rows], order)
@@ -78,11 +83,36 @@ def can_pack(rows: Sequence[Rows]) -> bool:
     return all(part.tensor.shape[1] % GROUP_VALUES == 0 for part in rows)
 
 
+def stored_alike(rows: Sequence[Rows]) -> bool:
+    """Whether one matrix of all the rows takes no more memory than a matrix of each."""
+    return len({_stored_as({part.tensor.kind}) for part in rows}) == 1
+
+
 def aligned_zeros(num_bytes: int) -> npt.NDArray[np.uint8]:
     """Bytes that begin on a cache line; the machine gives the memory when it is first touched."""
     whole = np.zeros(num_bytes + _CACHE_LINE_BYTES, dtype=np.uint8)
     skipped = -whole.ctypes.data % _CACHE_LINE_BYTES
     return whole[skipped : skipped + num_bytes]
+
+
+def _stored_as(kinds: set[str]) -> WeightKind:
+    """The narrowest layout that holds all the kinds: Q4 also stands for Q4_WIDE, F32 for any dense one."""
+    layouts = (
+        (_INT4, WeightKind.Q4),
+        (_INT8, WeightKind.Q8),
+        (_INT8_WIDE, WeightKind.Q8_WIDE),
+        (_INT8_FINE, WeightKind.Q8_FINE),
+    )
+    return next((layout for held, layout in layouts if kinds <= held), WeightKind.F32)
+
+
+def _with_fields_of(kind: WeightKind, groups: ByteGroups) -> tuple[npt.NDArray[np.generic], ...]:
+    """Codes, scales and minima as the layout ``kind`` has them; of minima that it has not, none are read."""
+    codes, scale, minimum = groups
+    of_32 = scale.shape[1] * GROUP_VALUES == codes.shape[1]
+    if kind is WeightKind.Q8_FINE and of_32:
+        scale = np.repeat(scale, 2, axis=1)
+    return codes, scale, np.zeros_like(scale) if minimum is None else minimum
 
 
 def _joined(

@@ -1,77 +1,55 @@
-"""Whole models by the C kernels: as torch computes them, and the same bits however the work is cut.
+"""Whole models by the C kernels, as float64 has them."""
 
-The models are small and random, of the sizes that real ones differ in.
-"""
-
-import ctypes
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from compiled_kernels import compiled_kernels
 from forced_runs import blocks_for, logits_at, part, token_ids
-from tiny_llama import TinyLlama
+from kernel_runs import (
+    ENDS,
+    FRESH,
+    FRESH_BLOCKS,
+    GEMMA,
+    LONG,
+    LONG_BLOCKS,
+    MODELS,
+    SHORT,
+    SHORT_BLOCKS,
+    SOME,
+    TILES,
+    by_kernels,
+    fill_cache,
+    mixed_batch,
+)
+from plain_decoder import plain_logits
+from random_decoders import RandomDecoder
 
-from genkan.engine.batch import TOKENS_PER_TILE, Batch
-from genkan.engine.kernel_model import KernelModel, fits_kernels
-from genkan.engine.models.llama import LlamaFile
-from genkan.engine.torch_model import TorchModel
-
-TILES = 40
-POSITIONS = 256
-MODELS = {
-    "one head a KV head": TinyLlama(heads=2, kv_heads=2),
-    "groups of 3, odd heads": TinyLlama(heads=9, kv_heads=3, kind="Q8_0"),
-    "groups of 5": TinyLlama(heads=5, kv_heads=1, head_dim=64, kind="Q4_0"),
-    "groups of 8": TinyLlama(heads=8, kv_heads=1, head_dim=32, kind="Q4_K", kinds={"ffn_down.weight": "F16"}),
-    "groups of 16": TinyLlama(heads=16, kv_heads=1, head_dim=16, ffn=256, kind="F32"),
-    "groups of 24": TinyLlama(heads=24, kv_heads=1, head_dim=16, kind="Q8_0"),
-    "heads of 64": TinyLlama(heads=3, kv_heads=1, head_dim=64, kind="BF16"),
-    "heads of 128": TinyLlama(heads=3, kv_heads=3, head_dim=128, ffn=224),
-    "heads of 256": TinyLlama(heads=1, kv_heads=1, head_dim=256, ffn=32),
-    "a hidden size of 96": TinyLlama(heads=3, kv_heads=1, head_dim=32),
-    "a head of its own": TinyLlama(own_head=True, kinds={"output.weight": "Q8_0", "token_embd.weight": "F16"}),
-    "kinds mixed in a product": TinyLlama(kinds={"attn_v.weight": "Q8_0", "ffn_up.weight": "F16"}),
-    "an odd vocabulary": TinyLlama(vocab_size=77, layers=3),
-}
-SOME = ["groups of 3, odd heads", "groups of 24", "heads of 64"]
-PRECISIONS = {"float32": False, "bfloat16": True}
-
-ENDS = [70, 71, 72, 80, 81, 113, 114]  # a prompt, two decodes, and chunks that begin anywhere in a tile
-LONG, SHORT, FRESH = token_ids(90, seed=1), token_ids(17, seed=2), token_ids(41, seed=3)
-LONG_BLOCKS, SHORT_BLOCKS, FRESH_BLOCKS = [5, 3, 9, 0, 20, 21], [1, 39], [30, 2, 31]
+from genkan.engine.batch import Batch
+from genkan.engine.kernel_model import fits_kernels, misfit
+from genkan.engine.kernels.library import WeightKind
+from genkan.engine.models.decoder import Decoder, LayerKind
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LlamaFile:
-    return MODELS[request.param].read(tmp_path_factory.mktemp("models"))
+def decoder(request: pytest.FixtureRequest) -> RandomDecoder:
+    return MODELS[request.param]
 
 
 @pytest.fixture(scope="module", params=SOME)
-def some_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LlamaFile:
-    return MODELS[request.param].read(tmp_path_factory.mktemp("models"))
+def some_decoder(request: pytest.FixtureRequest) -> RandomDecoder:
+    return MODELS[request.param]
 
 
-@pytest.fixture(params=PRECISIONS)
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
 def bf16(request: pytest.FixtureRequest) -> bool:
-    return PRECISIONS[request.param]
+    wanted: bool = request.param
+    return wanted
 
 
-def by_kernels(file: LlamaFile, *, bf16: bool, threads: int = 2) -> KernelModel:
-    return KernelModel(compiled_kernels(), file, bf16=bf16, positions=POSITIONS, tiles=TILES, threads=threads)
-
-
-def by_torch(file: LlamaFile, *, bf16: bool = False) -> TorchModel:
-    return TorchModel(file, bf16=bf16, positions=POSITIONS, tiles=TILES)
-
-
-def fill_cache(model: KernelModel, byte: int) -> None:
-    """Every byte of the KV cache; 0xFF makes NaNs of either precision."""
-    structure = model._model
-    for memory in (structure.keys, structure.values):
-        ctypes.memset(memory, byte, structure.layers * structure.cache_bytes)
+def plain(decoder: Decoder, ids: Sequence[int], ends: Sequence[int]) -> torch.Tensor:
+    """The logits after each of ``ends``."""
+    return plain_logits(decoder, ids)[[end - 1 for end in ends]]
 
 
 def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -79,176 +57,131 @@ def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-# As torch computes it
+# As float64 has it
 
 
-def test_float32_is_what_torch_computes(file: LlamaFile) -> None:
+def test_float32_is_what_float64_has(decoder: RandomDecoder) -> None:
     ids, blocks = token_ids(114), blocks_for(114, of=TILES)
-    ours = logits_at(by_kernels(file, bf16=False), ids, ENDS, blocks)
-    theirs = logits_at(by_torch(file), ids, ENDS, blocks)
-    assert distance(ours, theirs) < 1e-5
+    ours = logits_at(by_kernels(decoder, bf16=False), ids, ENDS, blocks)
+    assert distance(ours, plain(decoder, ids, ENDS)) < 1e-5
 
 
-def test_bfloat16_is_near_to_what_torch_computes_in_float32(file: LlamaFile) -> None:
+def test_bfloat16_is_near_to_it(decoder: RandomDecoder) -> None:
     ids, blocks = token_ids(114), blocks_for(114, of=TILES)
-    ours = logits_at(by_kernels(file, bf16=True), ids, ENDS, blocks)
-    theirs = logits_at(by_torch(file), ids, ENDS, blocks)
+    ours, theirs = logits_at(by_kernels(decoder, bf16=True), ids, ENDS, blocks), plain(decoder, ids, ENDS)
     errors = (ours - theirs).square().mean().sqrt() / theirs.square().mean().sqrt()
     assert 1e-5 < errors < 0.02
 
 
 @pytest.mark.parametrize("tiles", [1, 2, 4, 8])
-def test_blocks_of_any_size(tmp_path: Path, tiles: int) -> None:
-    file = MODELS["groups of 3, odd heads"].read(tmp_path)
+def test_blocks_of_any_size(tiles: int) -> None:
+    decoder = MODELS["groups of 3, odd heads"]
     ids, blocks = token_ids(114), blocks_for(114, of=TILES // tiles, tiles=tiles)
-    ours = logits_at(by_kernels(file, bf16=False), ids, ENDS, blocks, tiles=tiles)
-    assert distance(ours, logits_at(by_torch(file), ids, ENDS, blocks, tiles=tiles)) < 1e-5
+    ours = logits_at(by_kernels(decoder, bf16=False), ids, ENDS, blocks, tiles=tiles)
+    assert distance(ours, plain(decoder, ids, ENDS)) < 1e-5
 
 
-def test_several_sequences_in_one_batch_are_what_torch_computes(some_file: LlamaFile) -> None:
-    batch = mixed_batch()
-    ours, theirs = by_kernels(some_file, bf16=False), by_torch(some_file)
-    for ids, blocks in ((LONG, LONG_BLOCKS), (SHORT, SHORT_BLOCKS)):
-        for model in (ours, theirs):
-            logits_at(model, ids, [len(ids) - 1], blocks)
-    assert distance(ours.forward(batch), theirs.forward(batch)) < 1e-5
+def test_several_sequences_in_one_batch(some_decoder: RandomDecoder) -> None:
+    model = by_kernels(some_decoder, bf16=False)
+    logits_at(model, LONG, [89], LONG_BLOCKS)
+    logits_at(model, SHORT, [16], SHORT_BLOCKS)
+    theirs = torch.cat([plain(some_decoder, ids, [len(ids)]) for ids in (LONG, FRESH, SHORT)])
+    assert distance(model.forward(mixed_batch()), theirs) < 1e-5
 
 
-def mixed_batch() -> Batch:
-    """A decode, a whole prompt, the first chunk of another without logits, and a second decode."""
-    chunk = part(FRESH, 0, 20, [32, 33])._replace(wants_logits=False)
-    return Batch.of([
-        part(LONG, 89, 90, LONG_BLOCKS), part(FRESH, 0, 41, FRESH_BLOCKS), chunk, part(SHORT, 16, 17, SHORT_BLOCKS),
-    ])  # fmt: skip
+def test_a_sequence_may_want_the_logits_of_several_rows(some_decoder: RandomDecoder) -> None:
+    wanted = part(FRESH, 0, 41, FRESH_BLOCKS)._replace(outputs=30)
+    logits = by_kernels(some_decoder, bf16=False).forward(Batch.of([wanted]))
+    assert distance(logits, plain(some_decoder, FRESH, range(12, 42))) < 1e-5
 
 
-# The same bits
+# Windows
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 12, 13, 16, 48, 113])
-def test_any_chunks_give_the_same_bits(some_file: LlamaFile, bf16: bool, chunk: int) -> None:
+@pytest.mark.parametrize("window", [1, 2, 15, 16, 17, 63, 64, 65, 128, 249, 250, 251, 1000])
+@pytest.mark.parametrize("heads", [1, 4, 13])
+def test_a_token_sees_as_many_as_its_window_has(window: int, heads: int) -> None:
+    decoder = RandomDecoder(heads=heads, own_hidden=64, layer_kinds=[LayerKind(window=window)])
+    ids, blocks = token_ids(250), blocks_for(250, of=TILES)
+    ends = [60, 61, 128, 190, 249, 250]
+    ours = logits_at(by_kernels(decoder, bf16=False), ids, ends, blocks)
+    assert distance(ours, plain(decoder, ids, ends)) < 1e-5
+
+
+def test_a_window_that_sees_all_gives_the_bits_of_none(bf16: bool) -> None:
     ids, blocks = token_ids(114), blocks_for(114, of=TILES)
-    model = by_kernels(some_file, bf16=bf16)
-    whole = logits_at(model, ids, [114], blocks)
-    assert torch.equal(logits_at(model, ids, [*range(chunk, 114, chunk), 114], blocks)[-1:], whole)
+    windows = (None, 114, 1 << 30)
+    decoders = [RandomDecoder(layer_kinds=[LayerKind(window=window)]) for window in windows]
+    without, *others = (logits_at(by_kernels(decoder, bf16=bf16), ids, ENDS, blocks) for decoder in decoders)
+    assert all(torch.equal(other, without) for other in others)
 
 
-def test_a_prompt_gives_the_same_bits_after_each_of_its_tokens(some_file: LlamaFile, bf16: bool) -> None:
-    ids, blocks = token_ids(70), blocks_for(70, of=TILES)
-    model = by_kernels(some_file, bf16=bf16)
-    one_by_one = logits_at(model, ids, range(1, 71), blocks)
-    at_once = torch.cat([logits_at(model, ids, [end], blocks) for end in range(1, 71)])
-    assert torch.equal(one_by_one, at_once)
-
-
-def test_any_place_in_the_cache_gives_the_same_bits(some_file: LlamaFile, bf16: bool) -> None:
-    ids, model = token_ids(114), by_kernels(some_file, bf16=bf16)
-    first, second = (logits_at(model, ids, ENDS, blocks_for(114, of=TILES, seed=seed)) for seed in (1, 2))
-    assert torch.equal(first, second)
-
-
-def test_any_number_of_threads_gives_the_same_bits(some_file: LlamaFile, bf16: bool) -> None:
-    ids, blocks = token_ids(114), blocks_for(114, of=TILES)
-    one, *others = (
-        logits_at(by_kernels(some_file, bf16=bf16, threads=threads), ids, ENDS, blocks) for threads in (1, 2, 3, 4)
-    )
-    assert all(torch.equal(other, one) for other in others)
-
-
-def test_any_mates_in_the_batch_give_the_same_bits(some_file: LlamaFile, bf16: bool) -> None:
-    alone = by_kernels(some_file, bf16=bf16)
-    prompts = ((LONG, LONG_BLOCKS), (FRESH, FRESH_BLOCKS), (SHORT, SHORT_BLOCKS))
-    expected = torch.cat([logits_at(alone, ids, [len(ids)], blocks) for ids, blocks in prompts])
-    together = by_kernels(some_file, bf16=bf16)
-    logits_at(together, LONG, [89], LONG_BLOCKS)
-    logits_at(together, SHORT, [16], SHORT_BLOCKS)
-    assert torch.equal(together.forward(mixed_batch()), expected)
-
-
-def test_many_mates_in_any_order_give_the_same_bits(some_file: LlamaFile, bf16: bool) -> None:
-    model = by_kernels(some_file, bf16=bf16)
-    prompts = [token_ids(count, seed=count) for count in [*range(1, 17), 20, 25, 30, 35, 40]]
-    free = iter(range(TILES))
-    blocks = [[next(free) for _ in range(0, len(ids), TOKENS_PER_TILE)] for ids in prompts]
-    alone = torch.cat([logits_at(model, ids, [len(ids)], its) for ids, its in zip(prompts, blocks, strict=True)])
-    for seed in range(3):
-        order = np.random.default_rng(seed).permutation(len(prompts))
-        batch = Batch.of([part(prompts[place], 0, len(prompts[place]), blocks[place]) for place in order])
-        assert torch.equal(model.forward(batch), alone[torch.from_numpy(order)])
-
-
-def test_sequences_that_share_pages_give_the_same_bits_as_alone(some_file: LlamaFile, bf16: bool) -> None:
-    prefix = token_ids(32)
-    first, second = prefix + token_ids(20, seed=1), prefix + token_ids(9, seed=2)
-    alone = by_kernels(some_file, bf16=bf16)
-    expected = torch.cat([logits_at(alone, ids, [len(ids)], [7, 8, 9, 10]) for ids in (first, second)])
-    model = by_kernels(some_file, bf16=bf16)
-    logits_at(model, prefix, [32], [4, 2])
-    batch = Batch.of([part(first, 32, 52, [4, 2, 6, 5]), part(second, 32, 41, [4, 2, 0])])
-    assert torch.equal(model.forward(batch), expected)
-
-
-def test_what_lies_in_unwritten_slots_changes_nothing(some_file: LlamaFile, bf16: bool) -> None:
-    ids, blocks = token_ids(114), blocks_for(114, of=TILES)
-    clean, dirty = by_kernels(some_file, bf16=bf16), by_kernels(some_file, bf16=bf16)
-    fill_cache(dirty, 0xFF)
-    for ends in (ENDS, range(1, 71)):
-        expected = logits_at(clean, ids, ends, blocks)
-        assert expected.isfinite().all()
-        assert torch.equal(logits_at(dirty, ids, ends, blocks), expected)
-
-
-def test_the_garbage_of_that_test_is_not_a_number(some_file: LlamaFile, bf16: bool) -> None:
-    model = by_kernels(some_file, bf16=bf16)
-    ids, blocks = token_ids(33), [0, 1, 2]
-    logits_at(model, ids, [32], blocks)
+def test_blocks_of_64_before_the_window_are_not_read(bf16: bool) -> None:
+    ids, blocks = token_ids(200), [*range(4, 17)]
+    model = by_kernels(RandomDecoder(layer_kinds=[LayerKind(window=20)]), bf16=bf16)
     fill_cache(model, 0xFF)
-    assert logits_at(model, ids, [33], blocks, start=32).isnan().all()
-
-
-def test_what_shared_a_block_before_changes_nothing(some_file: LlamaFile, bf16: bool) -> None:
-    model = by_kernels(some_file, bf16=bf16)
-    before = logits_at(model, SHORT, [17], [0, 1])
-    logits_at(model, LONG, [90], [1, 0, 2, 3, 4, 5])
-    assert torch.equal(logits_at(model, SHORT, [17], [0, 1]), before)
+    logits_at(model, ids, [199], blocks)
+    expected = logits_at(model, ids, [200], blocks, start=199)
+    never_written = [20 + place for place in range(8)]
+    assert torch.equal(logits_at(model, ids, [200], never_written + blocks[8:], start=199), expected)
 
 
 # Steps and models it takes
 
 
-def test_a_batch_may_want_no_logits(some_file: LlamaFile, bf16: bool) -> None:
-    model = by_kernels(some_file, bf16=bf16)
+def test_a_batch_may_want_no_logits(some_decoder: RandomDecoder, bf16: bool) -> None:
+    model = by_kernels(some_decoder, bf16=bf16)
     expected = logits_at(model, SHORT, [17], [0, 1])
-    silent = part(SHORT, 0, 10, [2])._replace(wants_logits=False)
+    silent = part(SHORT, 0, 10, [2])._replace(outputs=0)
     assert model.forward(Batch.of([silent])).shape == (0, 50)
     assert torch.equal(logits_at(model, SHORT, [17], [2, 3], start=10), expected)
 
 
 @pytest.mark.parametrize("sizes", list(pairwise([1, 250, 2, 100, 3])))
-def test_steps_may_grow_and_shrink(tmp_path: Path, sizes: tuple[int, int]) -> None:
-    file = MODELS["a hidden size of 96"].read(tmp_path)
-    model = by_kernels(file, bf16=False)
+def test_steps_may_grow_and_shrink(sizes: tuple[int, int]) -> None:
+    decoder = MODELS["a hidden size of 96"]
+    model = by_kernels(decoder, bf16=False)
     for size in sizes:
         ids, blocks = token_ids(size), blocks_for(size, of=TILES)
         assert torch.equal(
-            logits_at(model, ids, [size], blocks), logits_at(by_kernels(file, bf16=False), ids, [size], blocks)
+            logits_at(model, ids, [size], blocks), logits_at(by_kernels(decoder, bf16=False), ids, [size], blocks)
         )
 
 
-def test_the_models_above_fit(file: LlamaFile) -> None:
-    assert fits_kernels(file)
+def test_embeddings_are_scaled_by_a_number_of_their_precision() -> None:
+    decoder = RandomDecoder(embedding_scale=640**0.5)
+    assert by_kernels(decoder, bf16=True)._model.embedding_scale == 25.25
+    assert by_kernels(decoder, bf16=False)._model.embedding_scale == pytest.approx(640**0.5, rel=1e-7)
+
+
+def test_queries_keys_and_values_of_several_kinds_are_products_of_their_own() -> None:
+    layer = by_kernels(MODELS["many kinds"], bf16=False)._model.layer[0]
+    parts = [(WeightKind(part.kind), part.outputs) for part in layer.qkv]
+    assert parts == [(WeightKind.Q4_WIDE, 256), (WeightKind.Q8_WIDE, 32), (WeightKind.Q8_FINE, 32)]
+
+
+def test_those_stored_alike_are_one_product() -> None:
+    layer = by_kernels(GEMMA, bf16=False)._model.layer[0]
+    assert [(part.kind, part.outputs) for part in layer.qkv] == [(WeightKind.Q8, 6 * 256), (0, 0), (0, 0)]
+
+
+def test_the_models_above_fit(decoder: RandomDecoder) -> None:
+    assert fits_kernels(decoder)
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("decoder", "reason"),
     [
-        TinyLlama(heads=4, head_dim=8, kind="F32"),
-        TinyLlama(heads=1, head_dim=288, kind="F32"),
-        TinyLlama(heads=1, head_dim=48, kind="F32"),
-        TinyLlama(ffn=40, kind="F32"),
-        TinyLlama(ffn=48, kind="F32"),
+        (RandomDecoder(heads=4, head_dim=8, kind="F32"), "heads of 8 values"),
+        (RandomDecoder(heads=1, head_dim=288, kind="F32"), "heads of 288 values"),
+        (RandomDecoder(heads=1, head_dim=48, kind="F32"), "a product of 48 inputs"),
+        (RandomDecoder(own_hidden=48, kind="F32"), "a product of 48 inputs"),
+        (RandomDecoder(ffn=40, kind="F32"), "a feed-forward of 40 values"),
+        (RandomDecoder(ffn=48, kind="F32"), "a product of 48 inputs"),
+        (RandomDecoder(layers=501), "501 layers"),
     ],
-    ids=["head of 8", "head of 288", "hidden size of 48", "FFN of 40", "FFN of 48"],
+    ids=["head of 8", "head of 288", "48 values of heads", "hidden size of 48", "FFN of 40", "FFN of 48", "layers"],
 )
-def test_other_sizes_do_not_fit(tmp_path: Path, model: TinyLlama) -> None:
-    assert not fits_kernels(model.read(tmp_path))
+def test_other_models_do_not_fit(decoder: RandomDecoder, reason: str) -> None:
+    assert not fits_kernels(decoder)
+    assert (misfit(decoder) or "").startswith(reason)

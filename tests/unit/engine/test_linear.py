@@ -6,7 +6,7 @@ from compiled_kernels import compiled_kernels
 from quantised import random_tensor, tensor_of
 
 from genkan.engine.kernels.library import WeightKind
-from genkan.engine.linear import PackedLinear, aligned_zeros, can_pack
+from genkan.engine.linear import PackedLinear, aligned_zeros, can_pack, stored_alike
 from genkan.engine.load.gguf import GgufTensor
 from genkan.engine.models.decoder import Rows
 from genkan.errors import ModelFileError
@@ -24,7 +24,13 @@ def matrix(kind: str, rows: int, cols: int = 256) -> GgufTensor:
         (["Q4_0", "Q4_1"], WeightKind.Q4),
         (["Q4_K"], WeightKind.Q4_WIDE),
         (["Q8_0"], WeightKind.Q8),
-        (["Q4_0", "Q8_0"], WeightKind.BF16),
+        (["Q8_0", "Q5_0"], WeightKind.Q8),
+        (["Q5_1"], WeightKind.Q8_WIDE),
+        (["Q5_K"], WeightKind.Q8_WIDE),
+        (["Q4_0", "Q8_0"], WeightKind.Q8_WIDE),
+        (["Q6_K"], WeightKind.Q8_FINE),
+        (["Q6_K", "Q8_0"], WeightKind.Q8_FINE),
+        (["Q4_K", "Q6_K"], WeightKind.BF16),
         (["F32"], WeightKind.BF16),
     ],
 )
@@ -62,6 +68,21 @@ def test_a_damaged_scale_is_an_error() -> None:
 def test_inputs_come_in_groups_of_32() -> None:
     assert can_pack([Rows(matrix("F32", 3, 96)), Rows(matrix("F32", 5, 32))])
     assert not can_pack([Rows(matrix("F32", 3, 96)), Rows(matrix("F32", 5, 48))])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "alike"),
+    [
+        (["Q4_0", "Q4_K"], True),
+        (["Q5_0", "Q8_0"], True),
+        (["F16", "F32"], True),
+        (["Q4_K", "Q4_K", "Q6_K"], False),
+        (["Q8_0", "Q5_1"], False),
+        (["Q8_0", "F16"], False),
+    ],
+)
+def test_rows_stored_alike_lose_nothing_as_one_matrix(kinds: list[str], alike: bool) -> None:
+    assert stored_alike([Rows(matrix(kind, 8)) for kind in kinds]) == alike
 
 
 @pytest.mark.parametrize("num_bytes", [1, 64, 1000])

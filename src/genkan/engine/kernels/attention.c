@@ -12,14 +12,6 @@ int32_t attention_queries(const Cache *c) {
 
 /* ---- writing ---- */
 
-static void rotate(float *x, const float *cosine, const float *sine, int half) {
-    for (int i = 0; i < half; i++) {
-        float a = x[i], b = x[half + i];
-        x[i] = a * cosine[i] - b * sine[i];
-        x[half + i] = b * cosine[i] + a * sine[i];
-    }
-}
-
 static void put_key(const Cache *c, const float *key, int64_t tile_head, int token) {
     int dim = c->head_dim;
     if (c->bf16) {
@@ -43,10 +35,9 @@ static void put_value(const Cache *c, const float *value, int64_t tile_head, int
     }
 }
 
-void attention_write(const Cache *c, float *qkv, const float *cosine, const float *sine, int32_t tile, int32_t token) {
+void attention_write(const Cache *c, const float *qkv, int32_t tile, int32_t token) {
     int dim = c->head_dim;
-    float *keys = qkv + c->heads * dim, *values = keys + c->kv_heads * dim;
-    for (int head = 0; head < c->heads + c->kv_heads; head++) rotate(qkv + head * dim, cosine, sine, dim / 2);
+    const float *keys = qkv + c->heads * dim, *values = keys + c->kv_heads * dim;
     for (int head = 0; head < c->kv_heads; head++) {
         put_key(c, keys + head * dim, (int64_t)tile * c->kv_heads + head, token);
         put_value(c, values + head * dim, (int64_t)tile * c->kv_heads + head, token);
@@ -59,6 +50,7 @@ typedef struct {
     int rows, dim, bf16;
     float scale;
     int last[MAX_QUERY_ROWS]; /* the position of a row's own token: the last it sees */
+    int window;               /* how many it sees; 0: all */
     const float *query[MAX_QUERY_ROWS];
     _Alignas(64) uint32_t pairs[MAX_QUERY_ROWS][MAX_HEAD_DIM / 2]; /* the queries as bfloat16 pairs */
     _Alignas(64) float out[MAX_QUERY_ROWS][MAX_HEAD_DIM];
@@ -104,6 +96,19 @@ INLINE void scores(Rows *rows, int count, const Block *block, int first_tile) {
     for (int r = 0; r < count; r++)
 #pragma GCC unroll 4
         for (int t = 0; t < tiles; t++) store_f(&rows->weight[r][LANES * (first_tile + t)], sum[r][t]);
+}
+
+/* The first position that a row sees. */
+INLINE int first_seen(const Rows *rows, int r) {
+    return rows->window && rows->last[r] >= rows->window ? rows->last[r] - rows->window + 1 : 0;
+}
+
+/* A token before a row's window gets the score of one that is not there. A row may see nothing of a block: then its
+ * maximum stays -inf, and exp_f makes 0 of the NaN that -inf less -inf is. */
+static void hide_before_windows(Rows *rows, int first_token) {
+    for (int r = 0; r < rows->rows; r++)
+        for (int token = 0; token < TOKENS_PER_BLOCK && first_token + token < first_seen(rows, r); token++)
+            rows->weight[r][token] = -INFINITY;
 }
 
 /* Fold the block's scores into each row's running maximum and sum; a token after the row's own gets the weight 0. */
@@ -168,6 +173,7 @@ INLINE void accumulate(Rows *rows, int count, const Block *block) {
 
 INLINE void one_block(Rows *rows, int count, const Block *block) {
     for (int tile = 0; tile < TILES_PER_BLOCK; tile += TILES_AT_ONCE(count)) scores(rows, count, block, tile);
+    if (block->first_token < first_seen(rows, count - 1)) hide_before_windows(rows, block->first_token);
     fold(rows, count, block->first_token);
     accumulate(rows, count, block);
 }
@@ -204,12 +210,13 @@ static void locate(const Cache *c, int kv_head, const int32_t *table, int first,
     }
 }
 
-/* Values after the last query's own token are never read: their slots may hold anything. */
+/* From the first block that a row sees on. Values after the last query's own token are never read: their slots may hold
+ * anything. */
 static void all_blocks(const Cache *c, int kv_head, const int32_t *table, int end, Rows *rows) {
-    int last_tile = (end - 1) / TOKENS_PER_TILE;
+    int last_tile = (end - 1) / TOKENS_PER_TILE, begin = first_seen(rows, 0) / TOKENS_PER_BLOCK * TOKENS_PER_BLOCK;
     Block block;
-    locate(c, kv_head, table, 0, last_tile, block.next_keys, block.next_values);
-    for (int first = 0; first < end; first += TOKENS_PER_BLOCK) {
+    locate(c, kv_head, table, begin / TOKENS_PER_TILE, last_tile, block.next_keys, block.next_values);
+    for (int first = begin; first < end; first += TOKENS_PER_BLOCK) {
         block.first_token = first;
         block.tokens = end - first < TOKENS_PER_BLOCK ? end - first : TOKENS_PER_BLOCK;
         memcpy(block.keys, block.next_keys, sizeof block.keys);
@@ -236,7 +243,7 @@ void attention_run(const Cache *c, int32_t kv_head, const int32_t *table, int32_
     for (int first = 0; first < group; first += MAX_QUERY_ROWS) {
         int heads = group - first < MAX_QUERY_ROWS ? group - first : MAX_QUERY_ROWS;
         int head = kv_head * group + first;
-        Rows rows = {.dim = dim, .bf16 = c->bf16, .scale = 1.0f / sqrtf((float)dim)};
+        Rows rows = {.dim = dim, .bf16 = c->bf16, .scale = c->scale, .window = c->window};
         for (int q = 0; q < count; q++)
             for (int h = 0; h < heads; h++) take_row(&rows, qkv + q * qkv_stride + (head + h) * dim, position + q);
         all_blocks(c, kv_head, table, position + count, &rows);

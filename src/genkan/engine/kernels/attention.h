@@ -8,6 +8,7 @@
  *
  * Softmax is taken online, 64 tokens at a time from the first (arXiv:1805.02867), so what a query gets depends on its
  * position and the keys before it, and not on the chunk it is computed in, nor on who shares the batch or the tiles.
+ * With a window, blocks of 64 that none of the queries sees are not read: to fold one in would change no bit.
  */
 #ifndef GENKAN_ATTENTION_H
 #define GENKAN_ATTENTION_H
@@ -19,14 +20,14 @@ enum { MAX_HEAD_DIM = 256, MAX_QUERY_ROWS = 12 };
 
 typedef struct {
     int32_t heads, kv_heads, head_dim;
-    int32_t bf16; /* of the cache, and of queries as they are multiplied */
+    int32_t bf16;        /* of the cache, and of queries as they are multiplied */
+    int32_t window;      /* tokens that a query sees, its own the last of them; 0: all up to its own */
+    float scale;         /* of queries times keys */
     void *keys, *values; /* of one layer */
 } Cache;
 
-/* Rotate one token's queries in place (half-split order), and write its rotated keys and its values to the cache.
- * `qkv` is [(heads + 2 * kv_heads) * head_dim]; `cosine` and `sine` are [head_dim / 2], for the token's position. */
-void attention_write(const Cache *cache, float *qkv, const float *cosine, const float *sine, int32_t tile,
-                     int32_t token);
+/* Write one token's keys and values to the cache. `qkv` is [(heads + 2 * kv_heads) * head_dim]. */
+void attention_write(const Cache *cache, const float *qkv, int32_t tile, int32_t token);
 
 /* One KV head's answer for `count` queries of one sequence, at positions `position`, `position` + 1, …
  * `qkv` and `out` ([heads * head_dim] a row, bfloat16 or float32 as the cache) point at the first query's row. */

@@ -18,6 +18,11 @@ class WeightKind(IntEnum):
     Q8 = 2
     BF16 = 3
     F32 = 4
+    Q8_WIDE = 5
+    Q8_FINE = 6
+
+
+QKV_PARTS = 3
 
 
 class Linear(Structure):
@@ -32,12 +37,20 @@ class Linear(Structure):
 
 class Layer(Structure):
     _fields_ = (
-        ("qkv", Linear),
+        ("qkv", Linear * QKV_PARTS),
         ("out", Linear),
         ("gate_up", Linear),
         ("down", Linear),
         ("attention_norm", c_void_p),
         ("ffn_norm", c_void_p),
+        ("qkv_bias", c_void_p),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("after_attention_norm", c_void_p),
+        ("after_ffn_norm", c_void_p),
+        ("cosine", c_void_p),
+        ("sine", c_void_p),
+        ("window", c_int32),
     )
 
 
@@ -50,13 +63,14 @@ class Model(Structure):
         ("head_dim", c_int32),
         ("ffn", c_int32),
         ("bf16", c_int32),
+        ("gelu", c_int32),
         ("norm_epsilon", c_float),
+        ("attention_scale", c_float),
+        ("embedding_scale", c_float),
         ("layer", POINTER(Layer)),
         ("embedding", Linear),
         ("head", Linear),
         ("final_norm", c_void_p),
-        ("cosine", c_void_p),
-        ("sine", c_void_p),
         ("keys", c_void_p),
         ("values", c_void_p),
         ("cache_bytes", c_int64),
@@ -85,7 +99,7 @@ def load(path: Path) -> ctypes.CDLL:
     signatures: dict[str, tuple[object, list[object]]] = {
         "panel_bytes": (c_int64, [number, number]),
         "pack_q4": (None, [pointer, pointer, pointer, number, number, number, number, pointer]),
-        "pack_q8": (None, [pointer, pointer, number, number, number, pointer]),
+        "pack_q8": (None, [pointer, pointer, pointer, number, number, number, number, pointer]),
         "pack_dense": (None, [pointer, number, number, number, number, pointer]),
         "workspace_create": (pointer, [number]),
         "workspace_destroy": (None, [pointer]),

@@ -12,6 +12,8 @@ int64_t panel_bytes(int32_t kind, int32_t inputs) {
     case Q4: return (int64_t)inputs / GROUP * (4 * PANEL + GROUP * PANEL / 2);
     case Q4_WIDE: return (int64_t)inputs / GROUP * (8 * PANEL + GROUP * PANEL / 2);
     case Q8: return (int64_t)inputs / GROUP * (2 * PANEL + GROUP * PANEL);
+    case Q8_WIDE:
+    case Q8_FINE: return (int64_t)inputs / GROUP * (8 * PANEL + GROUP * PANEL);
     case BF16: return (int64_t)inputs * PANEL * 2;
     case F32: return (int64_t)inputs * PANEL * 4;
     default: return 0;
@@ -56,6 +58,24 @@ INLINE void widen_q8_group(const uint8_t *in, uint8_t *out, int bf16) {
     for (int k = 0; k < GROUP; k += 2) put(out, k, int8_f(in + 16 * k) * scale, int8_f(in + 16 * k + 16) * scale, bf16);
 }
 
+INLINE void widen_q8_wide_group(const uint8_t *in, uint8_t *out, int bf16) {
+    vf scale = load_f(in), minimum = load_f(in + 64);
+    in += 8 * PANEL;
+    for (int k = 0; k < GROUP; k += 2) {
+        vf even = int8_f(in + 16 * k) * scale + minimum;
+        put(out, k, even, int8_f(in + 16 * k + 16) * scale + minimum, bf16);
+    }
+}
+
+INLINE void widen_q8_fine_group(const uint8_t *in, uint8_t *out, int bf16) {
+    vf scale[2] = {load_f(in), load_f(in + 64)};
+    in += 8 * PANEL;
+    for (int k = 0; k < GROUP; k += 2) {
+        vf even = int8_f(in + 16 * k) * scale[2 * k / GROUP];
+        put(out, k, even, int8_f(in + 16 * k + 16) * scale[2 * k / GROUP], bf16);
+    }
+}
+
 INLINE void widen_bf16_group(const uint8_t *in, uint8_t *out) {
     for (int pair = 0; pair < GROUP / 2; pair++) {
         vu both = load_u(in + 64 * pair);
@@ -77,6 +97,8 @@ static void widen_group(int kind, const uint8_t *in, uint8_t *out, int bf16) {
     case Q4: bf16 ? widen_q4_group(in, out, 0, 1) : widen_q4_group(in, out, 0, 0); break;
     case Q4_WIDE: bf16 ? widen_q4_group(in, out, 1, 1) : widen_q4_group(in, out, 1, 0); break;
     case Q8: bf16 ? widen_q8_group(in, out, 1) : widen_q8_group(in, out, 0); break;
+    case Q8_WIDE: bf16 ? widen_q8_wide_group(in, out, 1) : widen_q8_wide_group(in, out, 0); break;
+    case Q8_FINE: bf16 ? widen_q8_fine_group(in, out, 1) : widen_q8_fine_group(in, out, 0); break;
     case BF16: widen_bf16_group(in, out); break;
     default: widen_f32_group(in, out);
     }
@@ -181,9 +203,15 @@ static void tile_sums(const Linear *w, Input in, int pair, int first, int rows, 
 
 /* ---- what becomes of a tile's sums ---- */
 
-static void put_silu_mul(Output out, int pair, int64_t row, const float *sums, int bf16) {
+/* Gelu as x * (1 + tanh(u)) / 2, u = sqrt(2 / pi) * (x + 0.044715 x³); and (1 + tanh(u)) / 2 = 1 / (1 + e^-2u). */
+INLINE vf gelu_f(vf x) {
+    vf u = 0.7978845608028654f * (x + 0.044715f * (x * x * x));
+    return x / (1.0f + exp_f(-2.0f * u));
+}
+
+static void put_gated(Output out, int pair, int64_t row, const float *sums, int bf16) {
     vf gate = load_f(sums), factor = load_f(sums + PANEL);
-    vf value = gate / (1.0f + exp_f(-gate)) * factor;
+    vf value = (out.epilogue == GELU_MUL ? gelu_f(gate) : gate / (1.0f + exp_f(-gate))) * factor;
     int64_t at = row * out.stride + PANEL * (int64_t)pair;
     if (bf16)
         store_bf16((uint16_t *)out.values + at, value);
@@ -203,21 +231,25 @@ static void put_sums(Output out, int pair, int64_t row, const float *sums, int c
 static void finish_tile(const Linear *w, Output out, int pair, int first, int rows, LinearScratch *scratch, int bf16) {
     int left = w->outputs - TILE_OUTPUTS * pair;
     for (int r = 0; r < rows; r++) {
-        if (out.epilogue == SILU_MUL)
-            put_silu_mul(out, pair, first + r, scratch->sums[r], bf16);
+        if (out.epilogue == SILU_MUL || out.epilogue == GELU_MUL)
+            put_gated(out, pair, first + r, scratch->sums[r], bf16);
         else
             put_sums(out, pair, first + r, scratch->sums[r], left < TILE_OUTPUTS ? left : TILE_OUTPUTS);
     }
 }
 
-void linear_run(const Linear *w, Input in, Output out, LinearScratch *scratch, Member *me) {
-    int pairs = w->panels / 2, row_tiles = (in.rows + TILE_ROWS - 1) / TILE_ROWS;
+void linear_run(const Linear *parts, int count, Input in, Output out, LinearScratch *scratch, Member *me) {
+    int pairs = 0, row_tiles = (in.rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (int part = 0; part < count; part++) pairs += parts[part].panels / 2;
     int tiles = pairs * row_tiles;
     for (int tile; (tile = team_tile(me, tiles)) >= 0; team_done(me, tiles)) {
         int pair = tile % pairs, first = tile / pairs * TILE_ROWS;
         int rows = in.rows - first < TILE_ROWS ? in.rows - first : TILE_ROWS;
+        const Linear *w = parts;
+        Output its = out;
+        for (; pair >= w->panels / 2; pair -= w->panels / 2, w++) its.values = (float *)its.values + w->outputs;
         tile_sums(w, in, pair, first, rows, scratch);
-        finish_tile(w, out, pair, first, rows, scratch, in.bf16);
+        finish_tile(w, its, pair, first, rows, scratch, in.bf16);
     }
     amx_release();
     team_next(me, tiles);
@@ -233,70 +265,5 @@ void linear_row(const Linear *w, int32_t row, float *out) {
         else
             widen_group(w->kind, panel + group * group_bytes, (uint8_t *)widened, 0);
         for (int k = 0; k < GROUP; k++) out[group * GROUP + k] = widened[k][row % PANEL];
-    }
-}
-
-/* ---- packing ---- */
-
-static void put_half(uint8_t *out, float value) {
-    _Float16 half = (_Float16)value;
-    memcpy(out, &half, sizeof half);
-}
-
-void pack_q4(const uint8_t *codes, const float *scale, const float *minimum, int32_t wide, int32_t outputs,
-             int32_t inputs, int32_t panels, uint8_t *out) {
-    int kind = wide ? Q4_WIDE : Q4, groups = inputs / GROUP, width = wide ? 4 : 2;
-    int64_t group_bytes = panel_bytes(kind, GROUP);
-    memset(out, 0, (size_t)(panels * panel_bytes(kind, inputs)));
-    for (int64_t n = 0; n < outputs; n++) {
-        uint8_t *panel = out + n / PANEL * panel_bytes(kind, inputs);
-        int lane = (int)(n % PANEL);
-        for (int g = 0; g < groups; g++, panel += group_bytes) {
-            const uint8_t *code = codes + n * inputs + g * GROUP;
-            uint8_t *packed = panel + 2 * PANEL * width + 4 * lane;
-            if (wide) {
-                memcpy(panel + 4 * lane, scale + n * groups + g, 4);
-                memcpy(panel + 4 * (PANEL + lane), minimum + n * groups + g, 4);
-            } else {
-                put_half(panel + 2 * lane, scale[n * groups + g]);
-                put_half(panel + 2 * (PANEL + lane), minimum[n * groups + g]);
-            }
-            for (int k = 0; k < GROUP; k += 2) packed[64 * (k / 8) + k % 8 / 2] = (uint8_t)(code[k] | code[k + 1] << 4);
-        }
-    }
-}
-
-void pack_q8(const int8_t *codes, const float *scale, int32_t outputs, int32_t inputs, int32_t panels, uint8_t *out) {
-    int64_t group_bytes = panel_bytes(Q8, GROUP), groups = inputs / GROUP;
-    memset(out, 0, (size_t)(panels * panel_bytes(Q8, inputs)));
-    for (int64_t n = 0; n < outputs; n++) {
-        uint8_t *panel = out + n / PANEL * panel_bytes(Q8, inputs);
-        int lane = (int)(n % PANEL);
-        for (int64_t g = 0; g < groups; g++, panel += group_bytes) {
-            put_half(panel + 2 * lane, scale[n * groups + g]);
-            for (int k = 0; k < GROUP; k++)
-                panel[2 * PANEL + PANEL * k + lane] = (uint8_t)codes[n * inputs + g * GROUP + k];
-        }
-    }
-}
-
-static uint16_t as_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
-void pack_dense(const float *values, int32_t kind, int32_t outputs, int32_t inputs, int32_t panels, uint8_t *out) {
-    memset(out, 0, (size_t)(panels * panel_bytes(kind, inputs)));
-    for (int64_t n = 0; n < outputs; n++) {
-        uint8_t *panel = out + n / PANEL * panel_bytes(kind, inputs);
-        int lane = (int)(n % PANEL);
-        for (int k = 0; k < inputs; k++) {
-            uint16_t half = as_bf16(values[n * inputs + k]);
-            if (kind == BF16)
-                memcpy(panel + 64 * (k / 2) + 4 * lane + 2 * (k % 2), &half, 2);
-            else
-                memcpy(panel + 64 * k + 4 * lane, values + n * inputs + k, 4);
-        }
     }
 }

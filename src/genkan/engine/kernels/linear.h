@@ -5,6 +5,8 @@
  *   Q4        per 32 k: 16 half scales, 16 half minima, then 4 vectors; lane n of each has the codes of 8 k, lowest first
  *   Q4_WIDE   the same with float32 scales and minima, for files whose scales are products (Q4_K)
  *   Q8        per 32 k: 16 half scales, then 32 rows of 16 int8
+ *   Q8_WIDE   the same with float32 scales, and minima (Q5_1, Q5_K, or kinds mixed)
+ *   Q8_FINE   the same with 16 float32 scales for the first 16 k and 16 for the others (Q6_K)
  *   BF16      per 2 k: 16 pairs
  *   F32       per k: 16 floats
  *
@@ -21,7 +23,7 @@
 
 enum { GROUP = 32, PANEL = 16, TILE_OUTPUTS = 2 * PANEL, TILE_ROWS = 256, BLOCK_K = 192 };
 
-typedef enum { Q4 = 0, Q4_WIDE = 1, Q8 = 2, BF16 = 3, F32 = 4 } WeightKind;
+typedef enum { Q4 = 0, Q4_WIDE = 1, Q8 = 2, BF16 = 3, F32 = 4, Q8_WIDE = 5, Q8_FINE = 6 } WeightKind;
 
 typedef struct {
     int32_t kind;
@@ -43,6 +45,7 @@ typedef enum {
     STORE,    /* out[row, n] = y, float32 */
     ADD,      /* out[row, n] += y, float32 */
     SILU_MUL, /* even panels are gates, odd ones factors: out[row, n / 2] = silu(gate) * factor, as the next input */
+    GELU_MUL, /* likewise with gelu, by its approximation with tanh */
 } Epilogue;
 
 typedef struct {
@@ -57,17 +60,13 @@ typedef struct {
     _Alignas(64) float sums[TILE_ROWS][TILE_OUTPUTS];
 } LinearScratch;
 
-/* One phase of a step: every thread of the team calls it, each with a scratch of its own. */
-void linear_run(const Linear *linear, Input input, Output output, LinearScratch *scratch, Member *me);
+/* One phase of a step: every thread of the team calls it, each with a scratch of its own. The outputs of the `count`
+ * `parts` lie beside each other; several are for STORE and ADD only. */
+void linear_run(const Linear *parts, int count, Input input, Output output, LinearScratch *scratch, Member *me);
 
 /* W[row] as float32, `inputs` values: an embedding. */
 void linear_row(const Linear *linear, int32_t row, float *out);
 
-/* Fill `out` from codes and scales; the layouts above. `scale` and `minimum` are [outputs, inputs / 32]. */
-void pack_q4(const uint8_t *codes, const float *scale, const float *minimum, int32_t wide, int32_t outputs,
-             int32_t inputs, int32_t panels, uint8_t *out);
-void pack_q8(const int8_t *codes, const float *scale, int32_t outputs, int32_t inputs, int32_t panels, uint8_t *out);
-void pack_dense(const float *values, int32_t kind, int32_t outputs, int32_t inputs, int32_t panels, uint8_t *out);
 /* Bytes of one panel, or 0 for a kind that is none. */
 int64_t panel_bytes(int32_t kind, int32_t inputs);
 

@@ -1,34 +1,43 @@
-/* One forward pass of a llama: token ids to logits, every layer, on a team of threads.
+/* One forward pass of a decoder: token ids to logits, every layer, on a team of threads.
  *
  * A batch is a list of sequences, each with the new tokens it computes now (one while it decodes, a chunk of its prompt
  * before) and the table of its KV tiles. The whole step is one call, so between layers there is nothing to
  * pay for but waiting for the last tile.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "amx.h"
 #include "attention.h"
+#include "heads.h"
 #include "linear.h"
+#include "norm.h"
 #include "simd.h"
 #include "team.h"
 
+enum { QKV_PARTS = 3 };
+
+/* Vectors that a layer does not have are NULL. */
 typedef struct {
-    Linear qkv, out, gate_up, down;
+    Linear qkv[QKV_PARTS]; /* one, or one each for queries, keys and values; those that are not there have no panels */
+    Linear out, gate_up, down;
     const float *attention_norm, *ffn_norm;
+    const float *qkv_bias, *query_norm, *key_norm;      /* see heads.h */
+    const float *after_attention_norm, *after_ffn_norm; /* before the sum with the residual */
+    const float *cosine, *sine;                         /* [positions, head_dim / 2] */
+    int32_t window;                                     /* see attention.h */
 } Layer;
 
 typedef struct {
     int32_t layers, hidden, heads, kv_heads, head_dim, ffn;
     int32_t bf16;
-    float norm_epsilon;
+    int32_t gelu; /* the gate's activation; else silu */
+    float norm_epsilon, attention_scale, embedding_scale;
     const Layer *layer;
     Linear embedding, head;
     const float *final_norm;
-    const float *cosine, *sine; /* [positions, head_dim / 2] */
-    uint8_t *keys, *values;     /* [layers] caches, one after the other */
-    int64_t cache_bytes;        /* of keys of one layer, and of values as many */
+    uint8_t *keys, *values; /* [layers] caches, one after the other */
+    int64_t cache_bytes;    /* of keys of one layer, and of values as many */
 } Model;
 
 typedef struct {
@@ -63,6 +72,7 @@ struct Workspace {
     LinearScratch *scratch; /* one a thread */
     int64_t row_capacity, tile_capacity;
     float *residual;   /* [rows, hidden] */
+    float *branch;     /* [rows, hidden], what is normed before it is added to the residual */
     float *qkv;        /* [rows, (heads + 2 kv_heads) * head_dim] */
     void *input;       /* [rows, hidden or heads * head_dim], the precision of products */
     void *middle;      /* [rows, ffn], likewise */
@@ -77,20 +87,18 @@ static int qkv_width(const Model *m) { return (m->heads + 2 * m->kv_heads) * m->
 static void embed(const Step *s, Member *me) {
     const Model *m = s->model;
     int rows = s->batch.rows;
-    for (int row; (row = team_tile(me, rows)) >= 0; team_done(me, rows))
-        linear_row(&m->embedding, s->batch.ids[row], s->workspace->residual + (int64_t)row * m->hidden);
+    for (int row; (row = team_tile(me, rows)) >= 0; team_done(me, rows)) {
+        float *residual = s->workspace->residual + (int64_t)row * m->hidden;
+        linear_row(&m->embedding, s->batch.ids[row], residual);
+        for (int i = 0; m->embedding_scale != 1 && i < m->hidden; i++) residual[i] *= m->embedding_scale;
+    }
     team_next(me, rows);
 }
 
 static void norm_row(const Model *m, const float *x, const float *weight, void *out, int64_t at) {
-    vf squares = all_f(0);
+    float factor = norm_factor(x, m->hidden, m->norm_epsilon);
     for (int i = 0; i < m->hidden; i += LANES) {
-        vf v = load_f(x + i);
-        squares += v * v;
-    }
-    float scale = 1.0f / sqrtf(sum_of(squares) / (float)m->hidden + m->norm_epsilon);
-    for (int i = 0; i < m->hidden; i += LANES) {
-        vf v = load_f(x + i) * scale * load_f(weight + i);
+        vf v = load_f(x + i) * factor * load_f(weight + i);
         if (m->bf16)
             store_bf16((uint16_t *)out + at + i, v);
         else
@@ -98,19 +106,29 @@ static void norm_row(const Model *m, const float *x, const float *weight, void *
     }
 }
 
-/* Norms of `count` rows of the residual, `which` of them or all, into the input of the next product. */
-static void norm(const Step *s, const float *weight, const int32_t *which, int count, Member *me) {
+static void add_normed_row(const Model *m, const float *x, const float *weight, float *residual) {
+    float factor = norm_factor(x, m->hidden, m->norm_epsilon);
+    for (int i = 0; i < m->hidden; i += LANES)
+        store_f(residual + i, load_f(residual + i) + load_f(x + i) * factor * load_f(weight + i));
+}
+
+/* Norms of `count` rows of the residual, `which` of them or all, into the input of the next product. Where the layer
+ * norms what it adds to the residual, by `after`, that is added only now. */
+static void norm(const Step *s, const float *after, const float *weight, const int32_t *which, int count, Member *me) {
     const Model *m = s->model;
+    const Workspace *w = s->workspace;
     for (int i; (i = team_tile(me, count)) >= 0; team_done(me, count)) {
-        int64_t row = which ? which[i] : i;
-        norm_row(m, s->workspace->residual + row * m->hidden, weight, s->workspace->input, (int64_t)i * m->hidden);
+        int64_t at = (int64_t)(which ? which[i] : i) * m->hidden;
+        if (after) add_normed_row(m, w->branch + at, after, w->residual + at);
+        norm_row(m, w->residual + at, weight, w->input, (int64_t)i * m->hidden);
     }
     team_next(me, count);
 }
 
-static void write_cache(const Step *s, const Cache *cache, Member *me) {
+static void write_cache(const Step *s, const Layer *l, const Cache *cache, Member *me) {
     const Model *m = s->model;
     const Batch *b = &s->batch;
+    Heads heads = {m->heads, m->kv_heads, m->head_dim, m->norm_epsilon, l->qkv_bias, l->query_norm, l->key_norm};
     int half = m->head_dim / 2, tiles = s->num_tiles;
     for (int tile; (tile = team_tile(me, tiles)) >= 0; team_done(me, tiles)) {
         QueryTile t = s->workspace->tiles[tile];
@@ -118,8 +136,8 @@ static void write_cache(const Step *s, const Cache *cache, Member *me) {
         for (int q = t.first; q < t.first + t.count; q++) {
             int64_t position = b->position[t.sequence] + q;
             float *qkv = s->workspace->qkv + (int64_t)(b->first_row[t.sequence] + q) * qkv_width(m);
-            attention_write(cache, qkv, m->cosine + position * half, m->sine + position * half,
-                            table[position / TOKENS_PER_TILE], (int32_t)(position % TOKENS_PER_TILE));
+            heads_prepare(&heads, qkv, l->cosine + position * half, l->sine + position * half);
+            attention_write(cache, qkv, table[position / TOKENS_PER_TILE], (int32_t)(position % TOKENS_PER_TILE));
         }
     }
     team_next(me, tiles);
@@ -139,26 +157,36 @@ static void attend(const Step *s, const Cache *cache, Member *me) {
     team_next(me, tiles);
 }
 
-static void product(const Step *s, const Linear *w, const void *in, int rows, Output out, Member *me) {
+static void product(const Step *s, const Linear *parts, int count, const void *in, int rows, Output out, Member *me) {
     Input input = {in, rows, s->model->bf16, s->model->bf16 && s->workspace->amx};
-    linear_run(w, input, out, &s->workspace->scratch[me->thread], me);
+    linear_run(parts, count, input, out, &s->workspace->scratch[me->thread], me);
 }
+
+/* Where a product goes that is to be added to the residual: `after` says whether it is normed before. */
+static Output onto_residual(const Step *s, const float *after) {
+    const Workspace *w = s->workspace;
+    return after ? (Output){w->branch, s->model->hidden, STORE} : (Output){w->residual, s->model->hidden, ADD};
+}
+
+static const float *norm_before(const Model *m, int index) { return index ? m->layer[index - 1].after_ffn_norm : NULL; }
 
 static void layer_step(const Step *s, int index, Member *me) {
     const Model *m = s->model;
-    const Layer *layer = &m->layer[index];
+    const Layer *l = &m->layer[index];
     const Workspace *w = s->workspace;
     int rows = s->batch.rows;
     int64_t at = index * m->cache_bytes;
-    Cache cache = {m->heads, m->kv_heads, m->head_dim, m->bf16, m->keys + at, m->values + at};
-    norm(s, layer->attention_norm, NULL, rows, me);
-    product(s, &layer->qkv, w->input, rows, (Output){w->qkv, qkv_width(m), STORE}, me);
-    write_cache(s, &cache, me);
+    Cache cache = {
+        m->heads, m->kv_heads, m->head_dim, m->bf16, l->window, m->attention_scale, m->keys + at, m->values + at,
+    };
+    norm(s, norm_before(m, index), l->attention_norm, NULL, rows, me);
+    product(s, l->qkv, QKV_PARTS, w->input, rows, (Output){w->qkv, qkv_width(m), STORE}, me);
+    write_cache(s, l, &cache, me);
     attend(s, &cache, me);
-    product(s, &layer->out, w->input, rows, (Output){w->residual, m->hidden, ADD}, me);
-    norm(s, layer->ffn_norm, NULL, rows, me);
-    product(s, &layer->gate_up, w->input, rows, (Output){w->middle, m->ffn, SILU_MUL}, me);
-    product(s, &layer->down, w->middle, rows, (Output){w->residual, m->hidden, ADD}, me);
+    product(s, &l->out, 1, w->input, rows, onto_residual(s, l->after_attention_norm), me);
+    norm(s, l->after_attention_norm, l->ffn_norm, NULL, rows, me);
+    product(s, &l->gate_up, 1, w->input, rows, (Output){w->middle, m->ffn, m->gelu ? GELU_MUL : SILU_MUL}, me);
+    product(s, &l->down, 1, w->middle, rows, onto_residual(s, l->after_ffn_norm), me);
 }
 
 static void step_job(void *work, Member *me) {
@@ -167,8 +195,8 @@ static void step_job(void *work, Member *me) {
     const Batch *b = &s->batch;
     embed(s, me);
     for (int i = 0; i < m->layers; i++) layer_step(s, i, me);
-    norm(s, m->final_norm, b->output_row, b->outputs, me);
-    product(s, &m->head, s->workspace->input, b->outputs, (Output){b->logits, m->head.outputs, STORE}, me);
+    norm(s, norm_before(m, m->layers), m->final_norm, b->output_row, b->outputs, me);
+    product(s, &m->head, 1, s->workspace->input, b->outputs, (Output){b->logits, m->head.outputs, STORE}, me);
 }
 
 /* ---- workspace ---- */
@@ -182,10 +210,11 @@ static int reserve_rows(Workspace *w, const Model *m, int64_t rows) {
     if (rows <= w->row_capacity) return 1;
     int64_t attention = m->heads * m->head_dim, widest = attention > m->hidden ? attention : m->hidden;
     w->residual = grown(w->residual, rows * m->hidden * 4);
+    w->branch = grown(w->branch, rows * m->hidden * 4);
     w->qkv = grown(w->qkv, rows * qkv_width(m) * 4);
     w->input = grown(w->input, rows * widest * 4);
     w->middle = grown(w->middle, rows * m->ffn * 4);
-    int there = w->residual && w->qkv && w->input && w->middle;
+    int there = w->residual && w->branch && w->qkv && w->input && w->middle;
     w->row_capacity = there ? rows : 0;
     return there;
 }
@@ -211,6 +240,7 @@ void workspace_destroy(Workspace *w) {
     if (w->team) team_destroy(w->team);
     free(w->scratch);
     free(w->residual);
+    free(w->branch);
     free(w->qkv);
     free(w->input);
     free(w->middle);

@@ -23,7 +23,7 @@ def fields_in_c(name: str) -> list[str]:
     sources = re.sub(r"/\*.*?\*/", "", sources, flags=re.DOTALL)
     found = re.search(rf"typedef struct {{([^{{}}]*)}} {name};", sources)
     assert found, f"there is no structure {name}"
-    declared = found[1].split(";")[:-1]
+    declared = re.sub(r"\[\w+\]", "", found[1]).split(";")[:-1]
     return [re.findall(r"\w+", field)[-1] for each in declared for field in each.split(",")]
 
 
@@ -70,7 +70,9 @@ def test_a_panel_has_the_bytes_that_its_layout_says() -> None:
     assert panel_bytes(library.WeightKind.Q8, inputs) == 2 * (halves + 32 * 16)
     assert panel_bytes(library.WeightKind.BF16, inputs) == inputs * halves
     assert panel_bytes(library.WeightKind.F32, inputs) == inputs * floats
-    assert panel_bytes(5, inputs) == 0
+    for kind in (library.WeightKind.Q8_WIDE, library.WeightKind.Q8_FINE):
+        assert panel_bytes(kind, inputs) == 2 * (2 * floats + 32 * 16)
+    assert panel_bytes(7, inputs) == 0
 
 
 def test_what_is_no_library_cannot_be_loaded(tmp_path: Path) -> None:

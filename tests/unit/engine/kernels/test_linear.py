@@ -19,7 +19,7 @@ from genkan.engine.load.blocks import dense
 from genkan.engine.load.gguf import GgufTensor
 from genkan.engine.models.decoder import Rows
 
-KINDS = ["Q4_0", "Q4_1", "Q4_K", "Q8_0", "F16", "BF16", "F32"]
+KINDS = ["Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "F16", "BF16", "F32"]
 NUM_IDS = 300
 
 Ids = Sequence[int] | npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ class HeadOnly:
         self.kind, self._outputs = c.WeightKind(packed.view.kind), packed.view.outputs
         self._model = c.Model(
             hidden=inputs, heads=1, kv_heads=1, head_dim=inputs, ffn=16, bf16=bf16, norm_epsilon=0.0,
-            embedding=table.view, head=packed.view, final_norm=norm.data_ptr(),
+            embedding_scale=1.0, embedding=table.view, head=packed.view, final_norm=norm.data_ptr(),
         )  # fmt: skip
 
     def logits(self, ids: Ids, *, threads: int = 1) -> torch.Tensor:
@@ -120,7 +120,11 @@ def test_any_number_of_outputs(kind: str, outputs: int, bf16: bool) -> None:
         (("Q4_0", "Q4_1"), c.WeightKind.Q4),
         (("Q4_1", "Q4_K"), c.WeightKind.Q4_WIDE),
         (("Q8_0", "Q8_0"), c.WeightKind.Q8),
-        (("Q4_1", "Q8_0"), c.WeightKind.F32),
+        (("Q8_0", "Q5_0"), c.WeightKind.Q8),
+        (("Q4_1", "Q8_0"), c.WeightKind.Q8_WIDE),
+        (("Q5_0", "Q5_1", "Q5_K", "Q4_K"), c.WeightKind.Q8_WIDE),
+        (("Q6_K", "Q8_0", "Q5_0"), c.WeightKind.Q8_FINE),
+        (("Q6_K", "Q4_K"), c.WeightKind.F32),
         (("F16", "Q4_K", "BF16"), c.WeightKind.F32),
     ],
 )
@@ -165,7 +169,7 @@ def test_an_output_is_the_same_bits_for_any_number_of_rows(kind: str, bf16: bool
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", ["Q4_1", "Q4_K", "Q8_0", "F32"])
+@pytest.mark.parametrize("kind", ["Q4_1", "Q4_K", "Q5_1", "Q6_K", "Q8_0", "F32"])
 def test_an_output_is_the_same_bits_in_any_place_among_any_rows(kind: str, bf16: bool) -> None:
     model = HeadOnly([head(kind, 70, 256)], bf16=bf16)
     all_rows = model.logits(range(NUM_IDS))
