@@ -1,51 +1,97 @@
-"""Text and token ids: a tokenizer and chat template as a GGUF file describes them.
+"""Text and token ids: a model's tokenizer and chat template, from a GGUF file or a folder of Hugging Face's.
 
-The tokenizer is built from the file's own vocabulary and merges. Which pre-tokenizer they were trained with is only
-named in the file (``tokenizer.ggml.pre``) and decides how digits and line breaks split, so an unknown name is an
-error, never a guess. The chat template is Jinja from a file of unknown origin and is rendered in a sandbox.
+Ids become text here by the bytes that each stands for, put together and read as UTF-8. That is what the tokenizers
+library's decoders do to every text it encodes, and unlike them it is the same for a stream as for the whole, whatever
+ids a model draws, and the same as what a grammar sees.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import codecs
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.decoders import DecodeStream
-from tokenizers.models import BPE
+from genkan.errors import InvalidRequest
+from genkan.upstream import gguf_tokenizer, hf_tokenizer
+from genkan.upstream.chat_template import ChatTemplate, local_time
+from genkan.upstream.vocabulary import Vocabulary
 
-from genkan.errors import InvalidRequest, ModelFileError
-
-_CONTROL_TOKEN = 3  # `tokenizer.ggml.token_type` of a special token
-_USER_DEFINED_TOKEN = 4
-_PRE_TOKENIZERS = {
-    "smollm": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    ),
-    "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
-}
 _SLICE_CHARS = 1 << 15
 _SLICE_SLACK = 64  # ids that cutting a text in two may add, generously: no token is longer than 81 characters
-_END_OF_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>")
+_NO_IDS: frozenset[int] = frozenset()
 
 
 class TextTokenizer:
-    """The tokenizer and chat template of one model. Immutable and safe to share between threads."""
+    """The tokenizer and chat template of one model. Immutable and safe to share between threads.
 
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        """``metadata`` are a GGUF file's key-values. Raises ModelFileError for a tokenizer it does not know."""
-        self._tokenizer = _tokenizer(metadata)
-        self.vocab_size = self._tokenizer.get_vocab_size()
-        self._bos = [metadata["tokenizer.ggml.bos_token_id"]] if metadata.get("tokenizer.ggml.add_bos_token") else []
-        self.stop_ids = self._stop_ids(metadata)
-        self._template = _template(metadata)
-        self._special = {name: _text_of(metadata, f"tokenizer.ggml.{name}_id") for name in ("bos_token", "eos_token")}
+    ``stop_ids`` end an answer, ``eos_id`` among them; ``special_ids`` add nothing to its text. ``has_template`` is
+    False for a model that was never taught to chat. ``template_takes_tools`` says that the template can spell tools
+    out itself. ``template_source`` is the usual template, '' where there is none.
+    """
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of ``text``; the spelling of a special token becomes that token. Cost: about 1 µs a character."""
-        return self._bos + self._tokenizer.encode(text, add_special_tokens=False).ids
+    def __init__(self, metadata: Mapping[str, Any], *, now: Callable[[], datetime] = local_time) -> None:
+        """As `of_gguf`."""
+        self._take(gguf_tokenizer.vocabulary_of(metadata), now)
 
-    def encode_up_to(self, text: str, limit: int) -> list[int]:
+    @classmethod
+    def of_gguf(cls, metadata: Mapping[str, Any], *, now: Callable[[], datetime] = local_time) -> Self:
+        """The tokenizer of the GGUF file that has these key-values. ``now`` is the time that a template may ask for.
+
+        Raises ModelFileError for a tokenizer that is not known, a damaged one, or a template that cannot be read.
+        """
+        return cls(metadata, now=now)
+
+    @classmethod
+    def of_folder(cls, folder: Path, *, now: Callable[[], datetime] = local_time) -> Self:
+        """The tokenizer of a model's folder with its ``tokenizer.json``. Raises ModelFileError, naming the file."""
+        made = cls.__new__(cls)
+        made._take(hf_tokenizer.vocabulary_of(folder), now)
+        return made
+
+    def _take(self, vocabulary: Vocabulary, now: Callable[[], datetime]) -> None:
+        self._vocabulary = vocabulary
+        self._tokenizer = vocabulary.tokenizer
+        self._pieces = _without(vocabulary.texts, vocabulary.special_ids)
+        self._template = ChatTemplate(vocabulary.templates, vocabulary.named_tokens, now)
+        self.vocab_size = len(vocabulary.texts)
+        self.stop_ids = vocabulary.stop_ids
+        self.eos_id = vocabulary.eos_id
+        self.special_ids = vocabulary.special_ids
+        self.has_template = bool(vocabulary.templates)
+        self.template_takes_tools = self._template.takes_tools
+        self.template_source = self._template.source
+
+    def token_bytes(self) -> list[bytes]:
+        """What each id adds to a model's text, ``b""`` for a special one; part of a character for some. Read-only."""
+        return self._pieces
+
+    def token_bytes_of(self, token_id: int) -> bytes:
+        """The bytes of one token on its own: of a special one, its spelling. ``b""`` for an id without a token."""
+        texts = self._vocabulary.texts
+        return texts[token_id] if 0 <= token_id < len(texts) else b""
+
+    def token_text(self, token_id: int) -> str:
+        """``token_bytes_of`` as text, with U+FFFD for what is part of a character."""
+        return self.token_bytes_of(token_id).decode("utf-8", "replace")
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the token that is spelt so in the vocabulary, such as ``<|im_end|>``."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
+
+    def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
+        """The ids of ``text``; the spelling of a special token becomes that token. Cost: about 1 µs a character.
+
+        With ``add_bos``, the ids that the model wants around every text stand around it: mostly a BOS, or nothing. A
+        text that spells its BOS out gets no second one.
+        """
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if not add_bos:
+            return ids
+        before, after = list(self._vocabulary.before), list(self._vocabulary.after)
+        return ids + after if before and ids[: len(before)] == before else before + ids + after
+
+    def encode_up_to(self, text: str, limit: int, *, add_bos: bool = True) -> list[int]:
         """The ids of ``text``, or of a beginning of it that already has more than ``limit`` ids.
 
         Bounds the time that a text far beyond the limit can take: megabytes take seconds to encode whole.
@@ -55,107 +101,84 @@ class TextTokenizer:
             for start in range(0, len(text), _SLICE_CHARS):
                 beginning += len(self._tokenizer.encode(text[start : start + _SLICE_CHARS], add_special_tokens=False))
                 if beginning > limit + _SLICE_SLACK * (1 + start // _SLICE_CHARS):
-                    ids = self.encode(text[: start + _SLICE_CHARS])
+                    ids = self.encode(text[: start + _SLICE_CHARS], add_bos=add_bos)
                     if len(ids) > limit:
                         return ids
-        return self.encode(text)
+        return self.encode(text, add_bos=add_bos)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids`` without special tokens; bytes that are no UTF-8 become U+FFFD."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        """The text of ``ids`` without special tokens; bytes that are no UTF-8 become U+FFFD.
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        ``ids`` are a whole text: a space that its tokenizer puts first is not part of it.
+        """
+        stream = self.text_stream()
+        return "".join([*map(stream.push, ids), stream.flush()])
+
+    def text_stream(self, show: frozenset[int] = _NO_IDS, *, continues: bool = False) -> "TextStream":
+        """A decoder for one sequence. Special ids in ``show`` appear in the text as they are spelt.
+
+        ``continues`` says that the sequence goes on from a text before it, a prompt that is to be completed: then its
+        first space is its own.
+        """
+        shown = {token_id: self.token_bytes_of(token_id) for token_id in show}
+        return TextStream(self._pieces, shown, drop_space=self._vocabulary.drops_first_space and not continues)
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """The prompt text for ``messages``, up to where the assistant's answer begins.
 
-        Each message has ``role`` and ``content``, both strings. Raises InvalidRequest when the template refuses them.
+        The template writes the BOS where one is due, so encode what comes back without another. ``tools`` are function
+        schemas as OpenAI's API takes them. Raises InvalidRequest when the template refuses the messages or works
+        beyond its bounds, and when the model has none.
         """
-        try:
-            return str(self._template.render(messages=messages, add_generation_prompt=True, **self._special))
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if not self.has_template:
             raise InvalidRequest(
-                f"The model's chat template refuses these messages: {error}", param="messages"
-            ) from None
-
-    def text_stream(self) -> "TextStream":
-        """A decoder for one sequence."""
-        return TextStream(self._tokenizer)
-
-    def _stop_ids(self, metadata: Mapping[str, Any]) -> frozenset[int]:
-        named = [self._tokenizer.token_to_id(token) for token in _END_OF_TURN]
-        return frozenset({int(metadata["tokenizer.ggml.eos_token_id"]), *(i for i in named if i is not None)})
+                "This model has no chat template, so it cannot chat; it can complete text (/v1/completions).",
+                param="messages",
+            )
+        return self._template.render(messages, tools=tools, documents=documents)
 
 
 class TextStream:
     """Ids to text, one id at a time, never splitting a character.
 
-    The pieces put together are what ``TextTokenizer.decode`` gives for all the ids at once.
+    The pieces put together are what ``TextTokenizer.decode`` gives for all the ids at once. Cost: 0.5 µs an id.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._pending: list[int] = []  # ids since the last piece of text
+    def __init__(self, pieces: Sequence[bytes], shown: Mapping[int, bytes], *, drop_space: bool) -> None:
+        self._pieces = pieces
+        self._shown = shown
+        self._drop_space = drop_space
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """The text that ``token_id`` completes, '' while a character is unfinished."""
-        self._pending.append(token_id)
-        piece = self._stream.step(self._tokenizer, token_id)
+        """The text that ``token_id`` completes, '' while a character is unfinished and for an id without a token."""
+        piece = self._shown.get(token_id)
         if piece is None:
-            return ""
-        self._pending.clear()
-        return piece
+            piece = self._pieces[token_id] if 0 <= token_id < len(self._pieces) else b""
+        return self._without_space(self._decoder.decode(piece))
 
     def flush(self) -> str:
         """What is left when no more ids come: U+FFFD for a character that was never finished."""
-        left = self._tokenizer.decode(self._pending, skip_special_tokens=True)
-        self._pending.clear()
+        left = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
         return left
 
-
-def _tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
-    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or pre not in _PRE_TOKENIZERS:
-        raise ModelFileError(
-            f"the model's tokenizer is {kind!r} with pre-tokenizer {pre!r}; "
-            f"known: 'gpt2' with {', '.join(map(repr, _PRE_TOKENIZERS))}"
-        )
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre]()  # type: ignore[no-untyped-call]
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(_added(metadata, _CONTROL_TOKEN))
-    tokenizer.add_tokens(_added(metadata, _USER_DEFINED_TOKEN))
-    return tokenizer
+    def _without_space(self, text: str) -> str:
+        if self._drop_space and text:
+            self._drop_space = False
+            return text.removeprefix(" ")
+        return text
 
 
-def _added(metadata: Mapping[str, Any], token_type: int) -> list[AddedToken]:
-    typed = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
-    return [
-        AddedToken(token, special=token_type == _CONTROL_TOKEN, normalized=False)
-        for token, its_type in typed
-        if its_type == token_type
-    ]
-
-
-def _template(metadata: Mapping[str, Any]) -> Any:
-    source = metadata.get("tokenizer.chat_template")
-    if not source:
-        raise ModelFileError("the model file has no chat template")
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _refuse
-    try:
-        return environment.from_string(source)
-    except TemplateError as error:
-        raise ModelFileError(f"the model's chat template cannot be read: {error}") from error
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _text_of(metadata: Mapping[str, Any], id_key: str) -> str:
-    token_id = metadata.get(id_key)
-    return "" if token_id is None else str(metadata["tokenizer.ggml.tokens"][token_id])
+def _without(texts: list[bytes], hidden: frozenset[int]) -> list[bytes]:
+    pieces = list(texts)
+    for token_id in hidden:
+        if token_id < len(pieces):
+            pieces[token_id] = b""
+    return pieces

@@ -7,6 +7,7 @@ own here: see ``test_a_byte_without_a_token_is_dropped_before_merging``.
 """
 
 import json
+import random
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -253,9 +254,7 @@ def test_a_chat_template_sees_the_special_tokens_and_may_use_loop_controls() -> 
     assert small.render_chat(messages) == "<|im_start|>\nuser<|im_end|>"
 
 
-@pytest.mark.parametrize(
-    ("kind", "pre"), [("gpt2", "llama-bpe"), ("gpt2", None), ("llama", "smollm"), (None, "smollm")]
-)
+@pytest.mark.parametrize(("kind", "pre"), [("gpt2", "kimi-k2"), ("gpt2", None), ("bert", "smollm"), (None, "smollm")])
 def test_an_unknown_tokenizer_is_an_error_that_names_it(kind: str | None, pre: str | None) -> None:
     with pytest.raises(ModelFileError) as caught:
         with_metadata(tokenizer__ggml__model=kind, tokenizer__ggml__pre=pre)
@@ -265,9 +264,65 @@ def test_an_unknown_tokenizer_is_an_error_that_names_it(kind: str | None, pre: s
 
 
 @pytest.mark.parametrize("template", [None, ""])
-def test_a_file_without_a_chat_template_is_an_error(template: str | None) -> None:
-    with pytest.raises(ModelFileError, match="no chat template"):
-        with_metadata(tokenizer__chat_template=template)
+def test_a_model_without_a_chat_template_does_not_chat(template: str | None) -> None:
+    small = with_metadata(tokenizer__chat_template=template)
+    assert (small.has_template, small.template_source, small.encode("abc")) == (False, "", [5, 4])
+    with pytest.raises(InvalidRequest, match="no chat template") as caught:
+        small.render_chat([{"role": "user", "content": "a"}])
+    assert (caught.value.param, caught.value.status) == ("messages", 400)
+
+
+def test_a_file_may_hold_a_template_for_tools() -> None:
+    small = with_metadata(tokenizer__chat_template__tool_use="tools")
+    assert small.template_takes_tools
+    assert small.render_chat([{"role": "user", "content": "a"}], tools=[{}]) == "tools"
+    assert small.render_chat([{"role": "user", "content": "a"}]) == "a"
+
+
+def test_the_bytes_of_all_tokens_put_together_are_the_text(tokenizer: TextTokenizer) -> None:
+    pieces = tokenizer.token_bytes()
+    assert len(pieces) == tokenizer.vocab_size
+    for text in TEXTS:
+        assert b"".join(pieces[token_id] for token_id in tokenizer.encode(text)) == text.encode()
+
+
+def test_a_part_of_a_character_has_bytes_and_a_text_of_its_own(tokenizer: TextTokenizer) -> None:
+    ids = tokenizer.encode("ế")
+    assert b"".join(map(tokenizer.token_bytes_of, ids)) == "ế".encode()
+    assert len(ids) > 1
+    assert [tokenizer.token_text(token_id) for token_id in ids[-1:]] == ["\ufffd"]
+
+
+def test_a_special_token_has_a_spelling_and_adds_nothing_to_a_text(tokenizer: TextTokenizer) -> None:
+    end = tokenizer.token_id("<|im_end|>")
+    assert end is not None
+    assert tokenizer.token_bytes()[end] == b""
+    assert (tokenizer.token_bytes_of(end), tokenizer.token_text(end)) == (b"<|im_end|>", "<|im_end|>")
+    assert tokenizer.special_ids == set(SPECIAL_IDS)
+    assert tokenizer.token_id("<|no_such|>") is None
+
+
+def test_a_stream_shows_the_special_tokens_it_is_asked_to(tokenizer: TextTokenizer) -> None:
+    start, end = tokenizer.encode("<|im_start|><|im_end|>")
+    stream = tokenizer.text_stream(frozenset({end}))
+    assert [stream.push(token_id) for token_id in (start, *tokenizer.encode("a"), end)] == ["", "a", "<|im_end|>"]
+
+
+def test_an_id_without_a_token_adds_nothing(tokenizer: TextTokenizer) -> None:
+    beyond = tokenizer.vocab_size
+    assert tokenizer.decode([*tokenizer.encode("a"), beyond, -1, *tokenizer.encode("b")]) == "ab"
+    assert (tokenizer.token_bytes_of(beyond), tokenizer.token_bytes_of(-1), tokenizer.token_text(beyond)) == (
+        b"",
+        b"",
+        "",
+    )
+
+
+def test_the_text_is_what_the_tokenizers_library_decodes(tokenizer: TextTokenizer) -> None:
+    drawn = random.Random(3)
+    for _ in range(300):
+        ids = [drawn.randrange(tokenizer.vocab_size) for _ in range(20)]
+        assert tokenizer.decode(ids) == tokenizer._tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def test_a_chat_template_that_is_no_template_is_an_error() -> None:
