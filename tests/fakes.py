@@ -4,7 +4,7 @@ import asyncio
 import threading
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -93,8 +93,9 @@ class FakeRunner:
         self._entered.release()
         if self._held and not self._allowed.acquire(timeout=WAIT_S):
             raise TimeoutError("no test let this forward pass go on")
-        tokens = [self._rule(seen) for seen in self._contexts(items)]
-        wanted = [token for item, token in zip(items, tokens, strict=True) if item.wants_logits]
+        wanted = [
+            token for item, seen in zip(items, self._contexts(items), strict=True) for token in self._after(item, seen)
+        ]
         logits = torch.full((len(wanted), self._vocab_size), -1e4)
         logits[torch.arange(len(wanted)), wanted] = 0.0
         return logits
@@ -115,6 +116,12 @@ class FakeRunner:
     async def entered(self) -> None:
         """Wait until one more forward pass has begun than was waited for before."""
         assert await asyncio.to_thread(self._entered.acquire, timeout=WAIT_S), "the engine began no forward pass"
+
+    def _after(self, item: BatchItem, seen: list[int]) -> list[int]:
+        """The next token after each of the last of an item's ids, as many as it wants."""
+        last = self._rule(seen)
+        before = [self._rule(seen[: len(seen) - back]) for back in range(item.outputs - 1, 0, -1)]
+        return [*before, last][len(before) + 1 - item.outputs :]
 
     def _contexts(self, items: list[BatchItem]) -> list[list[int]]:
         """Write the items' ids; for each item all ids up to its last, read from the memory."""
@@ -147,6 +154,42 @@ class FakeRunner:
         blocks = np.array(item.blocks, dtype=np.int64)
         assert ((blocks >= 0) & (blocks < self.num_blocks)).all(), "a block that does not exist"
         return (blocks[:, None] * self.block_size + np.arange(self.block_size)).reshape(-1)[:end]
+
+
+class SwappingRunner(FakeRunner):
+    """A FakeRunner that keeps KV in ``num_host_blocks`` blocks of the host's; each is copied back once at most.
+
+    A copy raises MemoryError while ``copies_fail``.
+    """
+
+    def __init__(self, rule: Rule = successor, *, num_host_blocks: int = 64, **sizes: int) -> None:
+        super().__init__(rule, **sizes)
+        self.num_host_blocks = num_host_blocks
+        self.num_copied_in = 0
+        self.copies_fail = False
+        self._host: dict[int, tuple[_Slots, _Slots]] = {}
+
+    def copy_out(self, blocks: Sequence[int], host_blocks: Sequence[int]) -> None:
+        self._check(blocks, host_blocks)
+        for block, host_block in zip(blocks, host_blocks, strict=True):
+            slots = self._slots_of(block)
+            self._host[host_block] = self._positions[slots].copy(), self._ids[slots].copy()
+
+    def copy_in(self, blocks: Sequence[int], host_blocks: Sequence[int]) -> None:
+        self._check(blocks, host_blocks)
+        for block, host_block in zip(blocks, host_blocks, strict=True):
+            slots = self._slots_of(block)
+            self._positions[slots], self._ids[slots] = self._host.pop(host_block)
+            self.num_copied_in += 1
+
+    def _check(self, blocks: Sequence[int], host_blocks: Sequence[int]) -> None:
+        assert all(0 <= block < self.num_blocks for block in blocks)
+        assert all(0 <= block < self.num_host_blocks for block in host_blocks)
+        if self.copies_fail:
+            raise MemoryError("no copies")
+
+    def _slots_of(self, block: int) -> slice:
+        return slice(block * self.block_size, (block + 1) * self.block_size)
 
 
 class Changes:

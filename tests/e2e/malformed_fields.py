@@ -66,6 +66,16 @@ def _wrong_types() -> Iterator[Malformed]:
         "prefix_caching": ("boolean",),
         "cache_ttl_seconds": ("integer",),
         "high_priority": ("boolean",),
+        "repetition_penalty": ("integer", "number"),
+        "min_tokens": ("integer",),
+        "stop_token_ids": ("list",),
+        "include_stop_str_in_output": ("boolean",),
+        "priority": ("integer",),
+        "tools": ("list",),
+        "tool_choice": ("string", "object"),
+        "parallel_tool_calls": ("boolean",),
+        "response_format": ("object",),
+        "structured_outputs": ("object",),
     }
     for field, kinds in right.items():
         for kind, value in samples.items():
@@ -94,11 +104,14 @@ def _numbers_out_of_range() -> Iterator[Malformed]:
         "top_k": (-2, -(2**63), 1_000_001, 2**63 - 1),
         "min_p": (-0.1, -1, 1.0001, 5, 1e308),
         "seed": (2**63, 2**64 - 1),
-        "n": (0, -1, 129),
+        "n": (0, -1, 9, 128, 129),
         "presence_penalty": (-2.1, 2.1, 1e308),
         "frequency_penalty": (-3, 3),
         "top_logprobs": (-1, 21),
         "cache_ttl_seconds": (0, -1, 86_401),
+        "repetition_penalty": (0, -1, 0.001, 10.1, 1e308),
+        "min_tokens": (-1, 2**31),
+        "priority": (2**31, -(2**31)),
     }
     for field, values in ranges.items():
         for value in values:
@@ -146,13 +159,14 @@ def _wrong_messages() -> Iterator[Malformed]:
         part = {"type": kind, kind: {"url": "http://127.0.0.1/x"}}
         yield message(f"part {kind!r}", {"role": "user", "content": [part]}, ".content[0].type", unsupported)
     yield message("name 5", {"role": "user", "content": "hi", "name": 5}, ".name", wrong_type)
-    yield message("tool role", {"role": "tool", "content": "hi", "tool_call_id": "x"}, ".role", unsupported)
+    yield message("result of no call", {"role": "tool", "content": "hi", "tool_call_id": "x"}, ".tool_call_id")
+    yield message("result without id", {"role": "tool", "content": "hi"}, ".tool_call_id", missing)
     yield message("function role", {"role": "function", "content": "hi", "name": "x"}, ".role", unsupported)
     yield message(
         "tool calls",
         {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "type": "function"}]},
-        ".tool_calls",
-        unsupported,
+        ".tool_calls[0].function",
+        missing,
     )
     yield message("audio", {"role": "assistant", "content": "", "audio": {"id": "x"}}, ".audio", unsupported)
     yield message("unknown key", {"role": "user", "content": "hi", "cache_control": {}}, ".cache_control", unsupported)
@@ -186,8 +200,8 @@ def _wrong_prompts() -> Iterator[Malformed]:
     yield prompt([5, -(2**63)], "prompt[1]")
     yield prompt([49_152])  # as many ids as there are
     yield prompt([5, 2**63])
-    yield prompt(["one", "two"], code="unsupported_parameter")
-    yield prompt([[5], [6]], code="unsupported_parameter")
+    yield prompt(["one"] * 17)
+    yield prompt([[5]] * 17)
 
 
 def _wrong_options() -> Iterator[Malformed]:
@@ -215,40 +229,33 @@ def _wrong_options() -> Iterator[Malformed]:
     yield with_field("logit_bias", {"1": 101}, param="logit_bias.1")
     yield with_field("logit_bias", {"1": "x"}, param="logit_bias.1", code="invalid_type")
     yield with_field("logit_bias", {str(token): 1 for token in range(301)}, mentions=("300", "301"))
+    yield with_field("logit_bias", {"49152": 1}, mentions=("49152",))
+    yield with_field("logit_bias", {"9" * 5000: 1})
+    yield with_field("stop_token_ids", list(range(65)), mentions=("64", "65"))
+    yield with_field("stop_token_ids", [49_152], mentions=("49152",))
+    yield with_field("top_logprobs", 20, mentions=("'logprobs' is true",))
+    yield wrong_chat("min above max", min_tokens=5, max_tokens=4, param="min_tokens")
+    yield wrong_chat("two priorities", priority=1, genkan={"priority": 1}, param="priority")
+    yield wrong_chat("format", response_format={"type": "xml"}, param="response_format.type")
+    named = {"type": "json_schema", "json_schema": {"name": "no spaces", "schema": {}}}
+    yield wrong_chat("format's name", response_format=named, param="response_format.json_schema.name")
+    for body in ({"logprobs": 20, "n": 8, "max_tokens": 1000}, {"best_of": 2}):
+        yield wrong_request("text, too much", {**GOOD_TEXT, **body}, path=TEXT, param=next(iter(body)))
 
 
 def _unsupported_options() -> Iterator[Malformed]:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     options: dict[str, tuple[Any, ...]] = {
-        "n": (2, 128),
-        "logprobs": (True,),
-        "top_logprobs": (1, 20),
-        "tools": ([tool], "x", {}),
         "functions": ([{"name": "f"}],),
-        "tool_choice": ("required", {"type": "function", "function": {"name": "f"}}),
         "function_call": ({"name": "f"},),
-        "response_format": (
-            {"type": "json_object"},
-            {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
-            {"type": "xml"},
-            "json",
-            {},
-        ),
         "beam_width": (2, 4, "2", 0),
         "use_beam_search": (True, 1),
-        "logit_bias": ({"1": 1}, {"1": -100}),
-        "presence_penalty": (0.5, -2, 2),
-        "frequency_penalty": (0.5, -0.1),
-        "repetition_penalty": (1.1, 0),
-        "min_tokens": (1,),
         "modalities": (["text", "audio"], ["audio"]),
         "best_of": (2,),
-        "parallel_tool_calls": (1, "yes"),
+        "echo": (True,),
     }
     unknown = {
         "audio": {"voice": "x"}, "prediction": {"type": "content", "content": "x"}, "reasoning_effort": "high",
-        "verbosity": "low", "web_search_options": {}, "guided_json": {}, "guided_regex": ".*", "guided_choice": ["a"],
-        "structured_outputs": {}, "stop_token_ids": [1], "bad_words": ["x"], "length_penalty": 1.0, "typical_p": 1.0,
+        "verbosity": "low", "web_search_options": {}, "bad_words": ["x"], "length_penalty": 1.0, "typical_p": 1.0,
         "mirostat": 1, "num_ctx": 4096, "options": {}, "keep_alive": "5m", "chat_template": "{{x}}",
         "chat_template_kwargs": {}, "add_generation_prompt": True, "continue_final_message": True, "documents": [],
         "truncate_prompt_tokens": 5, "prompt_logprobs": 1, "skip_special_tokens": False, "lora": "x", "api_key": "x",
@@ -263,7 +270,7 @@ def _unsupported_options() -> Iterator[Malformed]:
         yield with_field(field, value, code="unsupported_parameter", mentions=(f"'{field}'", "does not know"))
     yield with_field("x" * 100_000, 1, param="x" * 200, code="unsupported_parameter")
     for field, value in {
-        "echo": True, "suffix": "x", "logprobs": 1, "best_of": 2, "messages": GOOD["messages"], "tools": [{}],
+        "suffix": "x", "messages": GOOD["messages"], "tools": [{}], "top_logprobs": 1,
     }.items():  # fmt: skip
         body = {**GOOD_TEXT, field: value}
         yield wrong_request(f"text, {field} unsupported", body, path=TEXT, param=field, code="unsupported_parameter")

@@ -5,45 +5,43 @@ Streamed and whole answers are made by the same generator, so they have the same
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from genkan.clock import Clock
 from genkan.config import ModelDefaults
-from genkan.engine.engine import Engine
-from genkan.engine.sampling_params import SamplingParams
+from genkan.engine.client import Capability, EngineClient
+from genkan.engine.grammar.spec import GrammarSpec
 from genkan.engine.sequence import PrefixOptions
-from genkan.errors import ContextTooLong, InvalidRequest, UnsupportedOption
+from genkan.errors import InvalidRequest
+from genkan.serving.answering import Answering
+from genkan.serving.asked import Asked
+from genkan.serving.bounds import check_bounds, check_logprobs
+from genkan.serving.constraints import constraint_of
+from genkan.serving.echo import Echo
+from genkan.serving.generation import Generation, Tokens, after_prompts, merged
+from genkan.serving.logprobs import TokenWords
 from genkan.serving.namespaces import Namespaces
-from genkan.serving.options import refuse_unsupported
+from genkan.serving.options import can_form, form_name, refuse_form, refuse_unsupported
 from genkan.serving.prefix_view import described
-from genkan.serving.shapes import ChatShape, CompletionShape, Shape, Usage
-from genkan.serving.stop_strings import StopStrings
+from genkan.serving.prompting import Prompt, Prompting
+from genkan.serving.shapes import ChatShape, CompletionShape, Shape
+from genkan.serving.tools.tool_use import ToolUse
+from genkan.serving.writing import streamed, whole
 from genkan.upstream.base import Answer
 from genkan.upstream.tokenizer import TextTokenizer
 from genkan.wire.caller import NOBODY, Caller
-from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
+from genkan.wire.chat import ChatRequest, GenerationRequest
 
-_OFF_LOOP_CHARS = 4096  # encoding a longer text on the event loop would hold up the streams beside it
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Text that is safe to show, and the tokens that the answer took so far; the last piece has a reason."""
-
-    text: str
-    usage: Usage
-    finish_reason: str | None
+_OFF_LOOP_TOKENS = 1000  # of prompts to be decoded on the event loop
 
 
 class LocalModel:
-    """Answers generation requests with the engine in this process."""
+    """Answers generation requests with an engine in this process."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineClient,
         tokenizer: TextTokenizer,
         *,
         name: str,
@@ -51,9 +49,14 @@ class LocalModel:
         defaults: ModelDefaults,
         clock: Clock,
     ) -> None:
-        """``name`` and ``fingerprint`` stand in every answer as ``model`` and ``system_fingerprint``."""
+        """``name`` and ``fingerprint`` stand in every answer as ``model`` and ``system_fingerprint``.
+
+        What ``engine`` is not capable of is refused by its name in a request.
+        """
         self._engine = engine
         self._tokenizer = tokenizer
+        self._prompting = Prompting(tokenizer, engine.max_model_len)
+        self._words = TokenWords(tokenizer)
         self._name = name
         self._fingerprint = fingerprint
         self._defaults = defaults
@@ -62,22 +65,21 @@ class LocalModel:
 
     async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """See Responder. Raises InvalidRequest for what the engine does not do or what does not fit its window."""
-        refuse_unsupported(request)
-        prompt_ids = await self._prompt_ids(request)
-        params = self._params(request, len(prompt_ids))
-        prefix = self._prefix_options(request, caller.tenant)
-        pieces = self._pieces(prompt_ids, params, caller.tenant, prefix, request.sampling.stop)
+        refuse_unsupported(request, self._engine.capabilities)
+        check_bounds(request, self._tokenizer.vocab_size)
+        tools = ToolUse.of(request, self._tokenizer) if isinstance(request, ChatRequest) else None
+        asked = self._asked(request, tools)
+        prompts = await self._prompting.prompts(request, tools)
+        generation = self._generation(asked, prompts, await self._echoes(asked, prompts), tools, caller.tenant)
         shape = self._shape(request)
-        if not request.stream:
-            return Answer(body=await _collected(pieces, shape))
         try:
-            first = await anext(pieces)
-        except BaseException:
-            await pieces.aclose()
+            if request.stream:
+                return await streamed(generation, shape, with_usage=request.include_usage)
+            return await whole(generation, shape)
+        except InvalidRequest as error:
+            if error.param == Capability.JSON.value:  # what engines call every form
+                error.param = form_name(request)
             raise
-        answer = Answer(batches=_batches(first, pieces, shape, with_usage=request.include_usage))
-        answer.on_close(pieces.aclose)
-        return answer
 
     async def prefix_cache_snapshot(self) -> dict[str, Any]:
         """The engine's prefix cache with names of tenants and the beginnings of texts; see `prefix_view.described`."""
@@ -92,50 +94,85 @@ class LocalModel:
         """End the engine, and with it whatever it still generates."""
         self._engine.stop()
 
-    async def _prompt_ids(self, request: GenerationRequest) -> list[int]:
-        if isinstance(request, ChatRequest):
-            return await self._encode(self._tokenizer.render_chat(_plain(request.messages)))
-        assert isinstance(request, CompletionRequest)
-        if len(request.prompts) > 1:
-            raise UnsupportedOption("prompt", f"one prompt a request; given: {len(request.prompts)}")
-        prompt = request.prompts[0]
-        ids = await self._encode(prompt) if isinstance(prompt, str) else prompt
-        if not ids:
-            raise InvalidRequest("'prompt' must not be empty.", param="prompt")
-        if (largest := max(ids)) >= self._tokenizer.vocab_size:
-            raise InvalidRequest(
-                f"'prompt' holds the token id {largest}; this model's ids are below {self._tokenizer.vocab_size}.",
-                param="prompt",
-            )
-        return ids
+    def _asked(self, request: GenerationRequest, tools: ToolUse | None) -> Asked:
+        grammar = self._grammar(request, tools)
+        return Asked(request, self._defaults, self._tokenizer.stop_ids, self._engine.max_model_len, grammar)
 
-    async def _encode(self, text: str) -> list[int]:
-        limit = self._engine.max_model_len
-        if len(text) <= _OFF_LOOP_CHARS:
-            return self._tokenizer.encode(text)
-        return await asyncio.to_thread(self._tokenizer.encode_up_to, text, limit)
+    def _grammar(self, request: GenerationRequest, tools: ToolUse | None) -> GrammarSpec | None:
+        """The form of the whole answer, calls included.
 
-    def _params(self, request: GenerationRequest, prompt_tokens: int) -> SamplingParams:
-        asked, defaults = request.sampling, self._defaults
-        room = self._engine.max_model_len - prompt_tokens
-        max_tokens = min(defaults.max_tokens, max(room, 1)) if asked.max_tokens is None else asked.max_tokens
-        if max_tokens > room:
-            raise ContextTooLong(
-                limit_tokens=self._engine.max_model_len,
-                prompt_tokens=prompt_tokens,
-                max_tokens=max_tokens,
-                param="messages" if isinstance(request, ChatRequest) else "prompt",
+        An engine without grammars still offers tools that need not be called: calls are found in whatever it writes.
+        """
+        capabilities = self._engine.capabilities
+        spec = constraint_of(request)
+        if spec is not None:
+            refuse_form(spec.kind, capabilities, form_name(request))
+        if tools is None or tools.grammar is None:
+            return spec
+        if (
+            spec is None
+            and request.raw.get("tool_choice") in (None, "auto", "none")
+            and not can_form(tools.grammar.kind, capabilities)
+        ):
+            return None
+        refuse_form(tools.grammar.kind, capabilities, "tool_choice")
+        return tools.grammar
+
+    async def _echoes(self, asked: Asked, prompts: Sequence[Prompt]) -> list[Echo]:
+        if not asked.is_echo:
+            return []
+        scores = asked.request.sampling.logprobs is not None
+
+        def make() -> list[Echo]:
+            tokenizer, is_all = self._tokenizer, asked.is_echo_only
+            return [Echo(prompt.ids, prompt.text, tokenizer, scores=scores, is_all=is_all) for prompt in prompts]
+
+        few = sum(len(prompt.ids) for prompt in prompts) <= _OFF_LOOP_TOKENS
+        return make() if few else await asyncio.to_thread(make)
+
+    def _generation(
+        self,
+        asked: Asked,
+        prompts: Sequence[Prompt],
+        echoes: Sequence[Echo],
+        tools: ToolUse | None,
+        tenant: str,
+    ) -> Generation:
+        request, n = asked.request, asked.request.sampling.n
+        all_params = [asked.params(len(prompt.ids)) for prompt in prompts]
+        if request.sampling.logprobs is not None:
+            echoed = sum(len(prompt.ids) for prompt in prompts) if asked.is_echo else 0
+            num_tokens = n * (echoed + sum(params.max_tokens for params in all_params))
+            check_logprobs(num_tokens, request.sampling.logprobs)
+        prefix = self._prefix_options(request, tenant)
+        priority = request.extras.priority or 0
+        sources = [
+            self._engine.generate(prompt.ids, params, tenant=tenant, prefix=prefix, n=n, priority=priority)
+            for prompt, params in zip(prompts, all_params, strict=True)
+        ]
+        tokens: Tokens = sources[0] if len(sources) == 1 else merged(sources, n)
+        if echoes and request.sampling.logprobs is not None:
+            tokens = after_prompts(tokens, echoes, n)
+        answers = self._answers(asked, len(prompts), tools, echoes)
+        return Generation(tokens, answers, prompt_tokens=sum(len(p.ids) for p in prompts), per_prompt=n)
+
+    def _answers(
+        self, asked: Asked, num_prompts: int, tools: ToolUse | None, echoes: Sequence[Echo]
+    ) -> list[Answering]:
+        sampling = asked.request.sampling
+        ending = asked.ending(parallel_calls=asked.request.raw.get("parallel_tool_calls") is not False)
+        shown = frozenset() if tools is None else tools.shown_ids
+        return [
+            Answering(
+                index,
+                self._tokenizer.text_stream(shown, continues=not isinstance(asked.request, ChatRequest)),
+                ending,
+                scores=sampling.logprobs is not None,
+                echo=echoes[index // sampling.n] if echoes else None,
+                parser=None if tools is None else tools.parser(),
             )
-        return SamplingParams(
-            max_tokens=max_tokens,
-            stop_ids=self._tokenizer.stop_ids,
-            temperature=defaults.temperature if asked.temperature is None else asked.temperature,
-            top_p=defaults.top_p if asked.top_p is None else asked.top_p,
-            top_k=asked.top_k,
-            min_p=asked.min_p or 0.0,
-            seed=asked.seed,
-            ignore_eos=asked.ignore_eos,
-        )
+            for index in range(num_prompts * sampling.n)
+        ]
 
     def _prefix_options(self, request: GenerationRequest, tenant: str) -> PrefixOptions:
         extras = request.extras
@@ -146,33 +183,6 @@ class LocalModel:
             pin=bool(extras.prefix_pin),
         )
 
-    async def _pieces(
-        self,
-        prompt_ids: list[int],
-        params: SamplingParams,
-        tenant: str,
-        prefix: PrefixOptions,
-        stop: tuple[str, ...],
-    ) -> AsyncGenerator[_Piece, None]:
-        """Pieces of the answer as they become clear. Closing it cancels the sequence."""
-        text, stops, num_tokens = self._tokenizer.text_stream(), StopStrings(stop), 0
-        generated = self._engine.generate(prompt_ids, params, tenant=tenant, prefix=prefix)
-        async with aclosing(generated) as tokens:
-            async for token in tokens:
-                token_id, reason, cached_tokens = token.id, token.finish_reason, token.cached_tokens
-                num_tokens += 1
-                usage = Usage(len(prompt_ids), num_tokens, cached_tokens)
-                shown = stops.push(text.push(token_id))
-                if reason is not None and not stops.found:
-                    shown += stops.push(text.flush())
-                if stops.found:
-                    yield _Piece(shown, usage, "stop")
-                    return
-                if reason is not None:
-                    yield _Piece(shown + stops.flush(), usage, reason)
-                elif shown:
-                    yield _Piece(shown, usage, None)
-
     def _shape(self, request: GenerationRequest) -> Shape:
         chat = isinstance(request, ChatRequest)
         identity = {
@@ -182,48 +192,4 @@ class LocalModel:
             "system_fingerprint": self._fingerprint,
         }
         make = ChatShape if chat else CompletionShape
-        return make(identity, usage_in_chunks=request.include_usage)
-
-
-def _plain(messages: list[dict[str, object]]) -> list[dict[str, str]]:
-    """Messages as chat templates know them: content as one string, and ``developer``, its newer name, as system."""
-    return [
-        {"role": "system" if message["role"] == "developer" else str(message["role"]), "content": _text(message)}
-        for message in messages
-    ]
-
-
-def _text(message: dict[str, object]) -> str:
-    content = message.get("content")
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content)
-    return "" if content is None else str(content)
-
-
-async def _collected(pieces: AsyncGenerator[_Piece, None], shape: Shape) -> bytes:
-    texts: list[str] = []
-    async with aclosing(pieces):
-        async for piece in pieces:
-            texts.append(piece.text)
-    assert piece.finish_reason is not None  # the last piece has one
-    return shape.whole("".join(texts), piece.finish_reason, piece.usage)
-
-
-async def _batches(
-    first: _Piece, rest: AsyncGenerator[_Piece, None], shape: Shape, *, with_usage: bool
-) -> AsyncGenerator[list[bytes], None]:
-    """The chunks of a stream, a piece's at a time; ``with_usage``, the last one carries the usage."""
-    opening = shape.opening()
-    chunks = [] if opening is None else [opening]
-    piece: _Piece | None = first
-    while piece is not None:
-        if piece.text:
-            chunks.append(shape.text(piece.text))
-        if piece.finish_reason is not None:
-            chunks.append(shape.closing(piece.finish_reason))
-            if with_usage:
-                chunks.append(shape.usage(piece.usage))
-        if chunks:
-            yield chunks
-            chunks = []
-        piece = await anext(rest, None)
+        return make(identity, self._words, usage_in_chunks=request.include_usage)

@@ -10,9 +10,13 @@ from collections.abc import Sequence
 class StopStrings:
     """Cuts a text where the first of ``stops`` begins."""
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        """``stops`` are not empty strings; no stops at all is fine and holds nothing back."""
+    def __init__(self, stops: Sequence[str], *, shown: bool = False) -> None:
+        """``stops`` are not empty strings; no stops at all is fine and holds nothing back.
+
+        ``shown``: cut where it ends instead; of two that begin together the shorter one counts.
+        """
         self._stops = tuple(stops)
+        self._shown = shown
         self._held = ""
         self.found = False
 
@@ -23,11 +27,12 @@ class StopStrings:
         if self.found:
             return ""
         text = self._held + piece
-        starts = [start for stop in self._stops if (start := text.find(stop)) >= 0]
-        if starts:
+        places = [(start, start + len(stop)) for stop in self._stops if (start := text.find(stop)) >= 0]
+        if places:
             self.found = True
             self._held = ""
-            return text[: min(starts)]
+            start, end = min(places)
+            return text[: end if self._shown else start]
         keep = self._held_chars(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -23,11 +23,15 @@ SHORT_FORMS = {
 }
 #: Every top-level key that is ours.
 OWN_KEYS = frozenset({"genkan", "cache_control", *SHORT_FORMS})
+#: vLLM's own word for ``priority``, the other way round: lower goes first. It is passed on.
+_VLLM_PRIORITY = "priority"
+_MAX_VLLM_PRIORITY = 2**31 - 1  # clients send times
+_READ = OWN_KEYS | {_VLLM_PRIORITY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What the client asked of genkan itself; ``None`` is "as configured"."""
+    """What the client asked of genkan itself; ``None`` is "as configured". A higher ``priority`` goes first."""
 
     cache: CacheMode = "default"
     cache_ttl_s: int | None = None
@@ -43,7 +47,7 @@ NO_EXTRAS = Extras()
 
 def read_extras(raw: dict[str, Any]) -> Extras:
     """The extras in a request body; InvalidRequest names a wrong one. Costs one set test when there are none."""
-    if OWN_KEYS.isdisjoint(raw):
+    if _READ.isdisjoint(raw):
         return NO_EXTRAS
     top = Fields(raw)
     _check_cache_control(raw.get("cache_control"))
@@ -56,7 +60,7 @@ def read_extras(raw: dict[str, Any]) -> Extras:
         prefix_cache=_agreed(own, top, "prefix_cache", Fields.boolean),
         prefix_ttl_s=_agreed(own, top, "prefix_ttl_s", _prefix_ttl_s),
         prefix_pin=_agreed(own, top, "prefix_pin", Fields.boolean),
-        priority=own.integer("priority", low=-100, high=100),
+        priority=_priority(own, top),
         tags=_tags(own),
     )
 
@@ -70,6 +74,20 @@ def without_extras(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _prefix_ttl_s(fields: Fields, name: str) -> int | None:
     return fields.integer(name, low=1, high=MAX_PREFIX_TTL_S)
+
+
+def _priority(own: Fields, top: Fields) -> int | None:
+    ours = own.integer("priority", low=-100, high=100)
+    theirs = top.integer(_VLLM_PRIORITY, low=-_MAX_VLLM_PRIORITY, high=_MAX_VLLM_PRIORITY)
+    if theirs is None:
+        return ours
+    if ours not in (None, -theirs):
+        raise InvalidRequest(
+            f"'{_VLLM_PRIORITY}', of which a lower one goes first, and 'genkan.priority', of which a higher one does, "
+            "contradict each other.",
+            param=_VLLM_PRIORITY,
+        )
+    return -theirs
 
 
 def _agreed(own: Fields, top: Fields, option: str, read: Any) -> Any:

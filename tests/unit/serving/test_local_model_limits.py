@@ -95,23 +95,17 @@ async def test_a_text_of_megabytes_is_refused_as_too_long(make_model: MakeModel)
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 5}, "top_logprobs"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"frequency_penalty": -0.5}, "frequency_penalty"),
-        ({"repetition_penalty": 1.1}, "repetition_penalty"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"min_tokens": 5}, "min_tokens"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
+        ({"best_of": 2}, "best_of"),
+        ({"echo": True}, "echo"),
+        ({"functions": [{"name": "f"}]}, "functions"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
+        ({"guided_choice": ["a"]}, "guided_choice"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"prompt": "Hi"}, "prompt"),
         ({"x" * 500: 1}, "x" * 200),
-        ({"genkan": {"priority": 1}}, "genkan.priority"),
-        ({"messages": [USER_HI, {"role": "tool", "content": "4", "tool_call_id": "c"}]}, "messages[1].role"),
+        ({"messages": [USER_HI, {"role": "function", "content": "4", "name": "f"}]}, "messages[1].role"),
         ({"messages": [{**USER_HI, "audio": {"id": "a"}}]}, "messages[0].audio"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]},
@@ -133,15 +127,13 @@ async def test_an_option_that_the_engine_would_have_to_ignore_is_refused_by_name
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"best_of": 2}, "best_of"),
-        ({"echo": True}, "echo"),
         ({"suffix": "."}, "suffix"),
-        ({"logprobs": 0}, "logprobs"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"use_beam_search": True}, "use_beam_search"),
         ({"messages": [USER_HI]}, "messages"),
     ],
 )
-async def test_an_option_of_completions_that_the_engine_lacks_is_refused_by_name(
+async def test_an_option_that_completions_lack_is_refused_by_name(
     make_model: MakeModel, says: Says, options: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(UnsupportedOption) as caught:
@@ -152,6 +144,7 @@ async def test_an_option_of_completions_that_the_engine_lacks_is_refused_by_name
 async def test_options_at_their_neutral_value_and_labels_are_accepted(make_model: MakeModel, says: Says) -> None:
     neutral = {
         "n": 1,
+        "priority": 0,
         "logprobs": False,
         "presence_penalty": 0,
         "frequency_penalty": 0.0,
@@ -169,11 +162,26 @@ async def test_options_at_their_neutral_value_and_labels_are_accepted(make_model
     assert (await body_of(make_model(says("Hello")), chat(**neutral)))["choices"][0]["message"]["content"] == "Hello"
 
 
-@pytest.mark.parametrize("prompt", [["a", "b"], [[1], [2]]])
-async def test_several_prompts_are_refused(make_model: MakeModel, says: Says, prompt: Any) -> None:
-    with pytest.raises(UnsupportedOption, match="one prompt a request; given: 2") as caught:
-        await make_model(says("Hello")).respond(completion(prompt))
-    assert caught.value.param == "prompt"
+@pytest.mark.parametrize(
+    ("options", "param", "words"),
+    [
+        ({"n": 9}, "n", "at most 8 for this model; given: 9"),
+        ({"n": 2, "best_of": 3}, "best_of", "must be 'n', 2, for this model; given: 3"),
+        ({"prompt": ["a"] * 17}, "prompt", "at most 16 prompts for this model; given: 17"),
+        ({"logit_bias": {"49152": 1}}, "logit_bias", "token id 49152; this model's ids are below 49152"),
+        ({"stop_token_ids": [1, 49_152]}, "stop_token_ids", "token id 49152"),
+        ({"logprobs": 20, "max_tokens": 100, "n": 8, "prompt": ["a"] * 16}, "logprobs", "at most 131072 log prob"),
+    ],
+)
+async def test_more_than_the_engine_may_be_asked_for_is_refused_with_the_limit(
+    make_model: MakeModel, says: Says, options: dict[str, Any], param: str, words: str
+) -> None:
+    runner = says("Hello")
+    with pytest.raises(InvalidRequest) as caught:
+        await make_model(runner).respond(completion(**options))
+    assert (caught.value.param, caught.value.status) == (param, 400)
+    assert words in caught.value.message
+    assert runner.calls == []
 
 
 @pytest.mark.parametrize("prompt", ["", [""], "\x04"])  # the last has no token in this vocabulary

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from genkan.errors import InvalidRequest
-from genkan.wire.chat import MAX_TOKENS, ROLES, ChatRequest, CompletionRequest, Sampling, refuse_other_models
+from genkan.wire.chat import ChatRequest, CompletionRequest, refuse_other_models
+from genkan.wire.messages import ROLES
+from genkan.wire.sampling import MAX_TOKENS, Sampling
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "hi"}
@@ -38,7 +40,9 @@ def test_the_smallest_body_leaves_all_to_the_model(kind: Kind, body: dict[str, A
 @each_kind
 def test_reads_the_sampling_options(kind: Kind, body: dict[str, Any]) -> None:
     given = {"max_tokens": 5, "temperature": 0, "top_p": 0.5, "seed": -7, "stop": ["a", "b"], "n": 2}
-    given |= {"top_k": 40, "min_p": 0.05, "ignore_eos": True}
+    given |= {"top_k": 40, "min_p": 0.05, "ignore_eos": True, "presence_penalty": -1, "frequency_penalty": 0.5}
+    given |= {"repetition_penalty": 1.1, "logit_bias": {"7": -100, "9": 1}, "min_tokens": 2, "stop_token_ids": [3, 4]}
+    given |= {"include_stop_str_in_output": True}
     assert kind.from_object({**body, **given}).sampling == Sampling(
         max_tokens=5,
         temperature=0.0,
@@ -49,6 +53,13 @@ def test_reads_the_sampling_options(kind: Kind, body: dict[str, Any]) -> None:
         stop=("a", "b"),
         ignore_eos=True,
         n=2,
+        presence_penalty=-1.0,
+        frequency_penalty=0.5,
+        repetition_penalty=1.1,
+        logit_bias=((7, -100.0), (9, 1.0)),
+        min_tokens=2,
+        stop_ids=(3, 4),
+        shows_stop=True,
     )
 
 
@@ -91,6 +102,10 @@ def test_messages_and_prompts_are_those_of_the_body() -> None:
         ("top_k", -2), ("top_k", 1_000_001), ("top_k", 40.0), ("top_k", False), ("top_k", "40"), ("min_p", -0.01),
         ("min_p", 1.01), ("min_p", "0.1"), ("min_p", True), ("ignore_eos", 1), ("ignore_eos", "true"),
         ("cache_salt", ""), ("cache_salt", "s" * 257), ("cache_salt", 1), ("cache_salt", ["s"]),
+        ("repetition_penalty", 0), ("repetition_penalty", 0.001), ("repetition_penalty", 10.1),
+        ("repetition_penalty", True), ("min_tokens", -1), ("min_tokens", 1.0), ("min_tokens", "1"),
+        ("stop_token_ids", 1), ("stop_token_ids", list(range(65))), ("include_stop_str_in_output", 1),
+        ("priority", 0.5), ("priority", "high"), ("priority", 2**31),
     ],
 )  # fmt: skip
 def test_refuses_a_wrong_field_by_name(kind: Kind, body: dict[str, Any], field: str, value: object) -> None:
@@ -101,8 +116,9 @@ def test_refuses_a_wrong_field_by_name(kind: Kind, body: dict[str, Any], field: 
 
 WRONG_IN_ORDER = {
     "model": 1, "user": 1, "stream": 1, "stream_options": 1, "cache_salt": "", "genkan": 1, "max_tokens": 0,
-    "presence_penalty": 3, "frequency_penalty": 3, "logit_bias": 1, "temperature": 3, "top_p": 0, "top_k": -2,
-    "min_p": 2, "seed": "1", "stop": 1, "ignore_eos": 1, "n": 0,
+    "presence_penalty": 3, "frequency_penalty": 3, "repetition_penalty": 0, "logit_bias": 1, "temperature": 3,
+    "top_p": 0, "top_k": -2, "min_p": 2, "seed": "1", "stop": 1, "stop_token_ids": 1, "include_stop_str_in_output": 1,
+    "ignore_eos": 1, "min_tokens": -1, "n": 0,
 }  # fmt: skip
 
 
@@ -135,6 +151,9 @@ def test_of_both_names_of_max_tokens_the_newer_is_told_first() -> None:
         ("frequency_penalty", 2), ("logit_bias", {}), ("logit_bias", {"50256": -100}), ("stop", []),
         ("stop", "a" * 256), ("stop", ["a"] * 4), ("top_k", -1), ("top_k", 1), ("top_k", 1_000_000), ("min_p", 0),
         ("min_p", 1), ("ignore_eos", False), ("cache_salt", "s"), ("cache_salt", "s" * 256),
+        ("repetition_penalty", 0.01), ("repetition_penalty", 10), ("min_tokens", 0), ("min_tokens", MAX_TOKENS),
+        ("stop_token_ids", []), ("stop_token_ids", list(range(64))), ("priority", -(2**31) + 1),
+        ("logit_bias", {str(token): 0 for token in range(300)}),
     ],
 )  # fmt: skip
 def test_accepts_a_field_at_the_end_of_its_range(kind: Kind, body: dict[str, Any], field: str, value: object) -> None:
@@ -143,8 +162,12 @@ def test_accepts_a_field_at_the_end_of_its_range(kind: Kind, body: dict[str, Any
 
 @each_kind
 @pytest.mark.parametrize(
-    "field", ["temperature", "stop", "stream", "stream_options", "n", "logit_bias", "max_tokens", "min_p", "ignore_eos"]
-)
+    "field",
+    [
+        "temperature", "stop", "stream", "stream_options", "n", "logit_bias", "max_tokens", "min_p", "ignore_eos",
+        "repetition_penalty", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "logprobs", "priority",
+    ],
+)  # fmt: skip
 def test_null_is_the_same_as_absent(kind: Kind, body: dict[str, Any], field: str) -> None:
     request = kind.from_object({**body, field: None})
     assert (request.sampling, request.stream, request.include_usage) == (Sampling(), False, False)
@@ -203,7 +226,7 @@ def test_a_wrong_stop_entry_is_refused_by_its_index(entry: object) -> None:
 @pytest.mark.parametrize(
     "bias",
     [
-        *[{token: 1} for token in ("a", "-1", "", "1.0", "٣")],
+        *[{token: 1} for token in ("a", "-1", "", "1.0", "٣", "1" * 11, "1" * 9999)],
         {"1": 101},
         {"1": "1"},
         {str(token): 0 for token in range(301)},
@@ -243,6 +266,115 @@ def test_refuses_a_wrong_field_of_a_chat(field: str, value: object) -> None:
 def test_refuses_a_wrong_field_of_a_completion(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest, match=f"'{field}'"):
         completion(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "logprobs"),
+    [
+        ({}, None),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+        ({"logprobs": None, "top_logprobs": None}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+    ],
+)
+def test_a_chat_says_how_many_log_probabilities_it_wants(options: dict[str, Any], logprobs: int | None) -> None:
+    assert chat(**options).sampling.logprobs == logprobs
+
+
+@pytest.mark.parametrize("options", [{}, {"logprobs": False}, {"logprobs": None}])
+def test_a_chat_that_wants_none_cannot_want_the_likeliest(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="only allowed when 'logprobs' is true") as caught:
+        chat(top_logprobs=1, **options)
+    assert caught.value.param == "top_logprobs"
+
+
+@pytest.mark.parametrize("logprobs", [None, 0, 20])
+def test_a_completion_says_it_with_one_number(logprobs: int | None) -> None:
+    assert completion(logprobs=logprobs).sampling.logprobs == logprobs
+
+
+def test_only_an_echo_may_consist_of_no_token() -> None:
+    request = completion(max_tokens=0, echo=True)
+    assert (request.echo, request.sampling.max_tokens) == (True, 0)
+    for echo in (False, None):
+        with pytest.raises(InvalidRequest, match="'max_tokens' must be an integer between 1"):
+            completion(max_tokens=0, echo=echo)
+
+
+def test_the_least_number_of_tokens_is_not_above_the_most() -> None:
+    assert completion(min_tokens=5, max_tokens=5).sampling.min_tokens == 5
+    with pytest.raises(InvalidRequest, match="at most max_tokens, 4; given: 5") as caught:
+        chat(min_tokens=5, max_completion_tokens=4)
+    assert caught.value.param == "min_tokens"
+
+
+@pytest.mark.parametrize(
+    ("ids", "param"), [([1, "2"], "stop_token_ids[1]"), ([True], "stop_token_ids[0]"), ([-1], "stop_token_ids[0]")]
+)
+def test_a_wrong_stop_id_is_refused_by_its_index(ids: list[Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        chat(stop_token_ids=ids)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("options", "priority"),
+    [
+        ({"genkan": {"priority": 5}}, 5),
+        ({"priority": 5}, -5),
+        ({"priority": -5, "genkan": {"priority": 5}}, 5),
+        ({"priority": 1_800_000_000}, -1_800_000_000),
+        ({"priority": None, "genkan": {"priority": 5}}, 5),
+    ],
+)
+def test_vllms_priority_is_ours_the_other_way_round(options: dict[str, Any], priority: int) -> None:
+    request = chat(**options)
+    assert request.extras.priority == priority
+    assert request.raw.keys() >= options.keys()  # an upstream that is no engine of ours gets vLLM's as it came
+
+
+def test_two_priorities_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="contradict each other") as caught:
+        chat(priority=5, genkan={"priority": 5})
+    assert caught.value.param == "priority"
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def test_calls_and_their_results_are_messages() -> None:
+    messages = [
+        CHAT["messages"][0],
+        {"role": "assistant", "content": None, "tool_calls": [CALL, {**CALL, "id": "call_2"}]},
+        {"role": "assistant", "tool_calls": [{"type": "custom", "id": "c", "custom": {"name": "f", "input": "x"}}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "4"},
+        {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "4"}]},
+    ]
+    assert chat(messages=messages).messages == messages
+
+
+@pytest.mark.parametrize(
+    ("calls", "path"),
+    [
+        ({}, ""), ([1], "[0]"), ([CALL, {**CALL, "id": 1}], "[1].id"), ([{**CALL, "id": "i" * 257}], "[0].id"),
+        ([{**CALL, "type": 1}], "[0].type"), ([{"id": "c", "type": "function"}], "[0].function"),
+        ([{**CALL, "function": "f"}], "[0].function"), ([{**CALL, "function": {}}], "[0].function.name"),
+        ([{**CALL, "function": {"name": "n" * 257}}], "[0].function.name"),
+        ([{**CALL, "function": {"name": "f", "arguments": {}}}], "[0].function.arguments"), ([CALL] * 129, ""),
+    ],
+)  # fmt: skip
+def test_refuses_a_wrong_call_by_its_path(calls: Any, path: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        with_message(role="assistant", content=None, tool_calls=calls)
+    assert caught.value.param == f"messages[1].tool_calls{path}"
+
+
+@pytest.mark.parametrize(("field", "value"), [("tool_call_id", 1), ("tool_call_id", "i" * 257), ("name", "n" * 257)])
+def test_refuses_a_wrong_result_by_its_path(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        with_message(role="tool", content="4", **{field: value})
+    assert caught.value.param == f"messages[1].{field}"
 
 
 @pytest.mark.parametrize("role", ROLES)
