@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from genkan.engine.sampling_params import SamplingParams
-from genkan.engine.sequence import PrefixOptions, Token
+from genkan.engine.sequence import LOCAL_TENANT, PrefixOptions, Token
 
 PAGE = 16
+NO_OPTIONS = PrefixOptions()
 
 
 class Call(NamedTuple):
@@ -33,8 +34,16 @@ class CountableEngine:
         self._pages: set[tuple[bytes, tuple[int, ...]]] = set()
 
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, tenant: str, prefix: PrefixOptions
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        tenant: str = LOCAL_TENANT,
+        prefix: PrefixOptions = NO_OPTIONS,
+        n: int = 1,
+        priority: int = 0,
     ) -> AsyncGenerator[Token, None]:
+        """``n`` and ``priority`` are not looked at."""
         prompt = list(prompt_ids)
         self.calls.append(Call(prompt, params.max_tokens, prefix.namespace, self._generated))
         self._running += 1

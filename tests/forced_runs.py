@@ -16,7 +16,7 @@ def token_ids(count: int, *, vocab_size: int = 50, seed: int = 0) -> list[int]:
 
 def part(ids: Sequence[int], start: int, end: int, blocks: Sequence[int]) -> BatchItem:
     """The tokens of ``ids`` from ``start`` to ``end``, with the logits after the last."""
-    return BatchItem(array("i", ids[start:end]), start, array("i", blocks), wants_logits=True)
+    return BatchItem(array("i", ids[start:end]), start, array("i", blocks), 1)
 
 
 def logits_at(

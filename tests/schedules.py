@@ -5,14 +5,15 @@ from typing import Any
 
 from genkan.engine.block_pool import BlockPool
 from genkan.engine.pace import Pace
+from genkan.engine.plan import Scheduled
 from genkan.engine.prefix_cache import PrefixCache
 from genkan.engine.sampling_params import SamplingParams
-from genkan.engine.scheduler import Limits, Scheduled, Scheduler
+from genkan.engine.scheduler import Limits, Scheduler
 from genkan.engine.sequence import PrefixOptions, Sequence
 
 BLOCK = 4
 
-Plan = list[tuple[Sequence, int]]
+Parts = list[tuple[Sequence, int]]
 
 
 @dataclass
@@ -23,26 +24,37 @@ class Rig:
     cache: PrefixCache
     scheduler: Scheduler
     pace: Pace
+    host: BlockPool
     submitted: list[Sequence] = field(default_factory=list)
 
-    def submit(self, prompt: list[int], max_tokens: int = 8, tenant: str = "a", **prefix: Any) -> Sequence:
+    def submit(
+        self,
+        prompt: list[int],
+        max_tokens: int = 8,
+        tenant: str = "a",
+        priority: int = 0,
+        prompt_logprobs: int | None = None,
+        **prefix: Any,
+    ) -> Sequence:
         options = PrefixOptions(**{"namespace": tenant.encode()} | prefix)
-        sequence = Sequence(prompt, SamplingParams(max_tokens=max_tokens), tenant=tenant, prefix=options)
+        params = SamplingParams(max_tokens=max_tokens, prompt_logprobs=prompt_logprobs)
+        sequence = Sequence(prompt, params, tenant=tenant, prefix=options, priority=priority)
         self.submitted.append(sequence)
         self.scheduler.submit(sequence)
         return sequence
 
-    def plan(self, now_s: float = 0.0) -> Plan:
-        return [(part.sequence, part.count) for part in self.scheduler.plan(now_s)]
+    def plan(self, now_s: float = 0.0) -> Parts:
+        return [(part.sequence, part.count) for part in self.scheduler.plan(now_s).parts]
 
-    def step(self, now_s: float = 0.0) -> Plan:
-        parts = self.scheduler.plan(now_s)
+    def step(self, now_s: float = 0.0) -> Parts:
+        parts = self.scheduler.plan(now_s).parts
         for part in parts:
             self.compute(part, now_s)
         return [(part.sequence, part.count) for part in parts]
 
     def compute(self, part: Scheduled, now_s: float) -> None:
         wants_token = part.wants_token
+        part.sequence.num_unscored -= max(part.outputs - wants_token, 0)
         self.scheduler.computed(part, now_s)
         if wants_token:
             part.sequence.tokens.append(7)
@@ -67,12 +79,18 @@ class Rig:
 
 
 def rig(
-    num_blocks: int = 64, *, budget: int = 16, max_sequences: int = 8, slowdown: float | None = None, **limits: Any
+    num_blocks: int = 64,
+    *,
+    budget: int = 16,
+    max_sequences: int = 8,
+    slowdown: float | None = None,
+    host_blocks: int = 0,
+    **limits: Any,
 ) -> Rig:
-    pool, pace = BlockPool(num_blocks), Pace(slowdown)
+    pool, pace, host = BlockPool(num_blocks), Pace(slowdown), BlockPool(host_blocks)
     cache = PrefixCache(pool, block_size=BLOCK)
     chosen = Limits(max_batched_tokens=budget, max_sequences=max_sequences, **limits)
-    return Rig(pool, cache, Scheduler(pool, cache, chosen, pace), pace)
+    return Rig(pool, cache, Scheduler(pool, cache, chosen, pace, host), pace, host)
 
 
 def prompt(length: int, first: int = 0) -> list[int]:

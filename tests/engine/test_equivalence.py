@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from compiled_kernels import compiled_kernels
+from engine.checkpoints import forget, load_gguf_checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, modeling_gguf_pytorch_utils
+from transformers.initialization import no_init_weights
 
 from genkan.engine.config import EngineConfig
 from genkan.engine.engine import Engine
@@ -77,15 +80,17 @@ def one_torch_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def reference() -> Any:
     # What AutoModelForCausalLM.from_pretrained(..., gguf_file=...) does, which asks for one more package to do it.
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-
     file = locate(CONFIG.model)
-    its_config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_config(its_config, dtype=torch.float32, attn_implementation="sdpa")
-    tensors = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model)["tensors"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_gguf_pytorch_utils, "load_gguf_checkpoint", load_gguf_checkpoint)
+        its_config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(its_config, dtype=torch.float32, attn_implementation="sdpa")
+    tensors = load_gguf_checkpoint(file, return_tensors=True, model_to_load=model)["tensors"]
     missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert (missing, unexpected) == (["lm_head.weight"], [])  # it is tied to the embedding
+    assert (missing, unexpected) == (["lm_head.weight"], [])
+    model.tie_weights()  # that one to the embedding, which is left out with the rest
+    forget()
     return model.eval()
 
 

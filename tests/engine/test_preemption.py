@@ -9,9 +9,10 @@ from genkan.engine.batch import BatchItem
 from genkan.engine.block_pool import BlockPool
 from genkan.engine.model_runner import ModelRunner
 from genkan.engine.pace import Pace
+from genkan.engine.plan import Scheduled
 from genkan.engine.prefix_cache import PrefixCache
 from genkan.engine.sampling_params import SamplingParams
-from genkan.engine.scheduler import Limits, Scheduled, Scheduler
+from genkan.engine.scheduler import Limits, Scheduler
 from genkan.engine.sequence import PrefixOptions, Sequence
 
 PROMPT_TOKENS, NEW_TOKENS = 90, 8
@@ -44,7 +45,7 @@ class Pair:
 
     def step(self) -> None:
         """Plan and compute one; each sequence that wants a token gets the likeliest."""
-        parts = self.scheduler.plan(0.0)
+        parts = self.scheduler.plan(0.0).parts
         wants_token = [part.wants_token for part in parts]
         drawn = iter(self._runner.forward([item(part) for part in parts]).argmax(dim=-1).tolist())
         for part, wants in zip(parts, wants_token, strict=True):
@@ -65,7 +66,7 @@ def greedy(max_tokens: int) -> SamplingParams:
 def item(part: Scheduled) -> BatchItem:
     start = part.sequence.num_computed
     ids = part.sequence.tokens[start : start + part.count]
-    return BatchItem(ids, start, part.sequence.blocks, part.wants_token)
+    return BatchItem(ids, start, part.sequence.blocks, part.outputs)
 
 
 @pytest.fixture(scope="module")

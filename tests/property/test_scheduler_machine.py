@@ -14,11 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from genkan.engine.block_pool import BlockPool
 from genkan.engine.pace import Pace
+from genkan.engine.plan import Scheduled
 from genkan.engine.prefix_cache import PrefixCache
 from genkan.engine.prefix_page import path
 from genkan.engine.sampling_params import SamplingParams
-from genkan.engine.scheduler import Limits, Scheduled, Scheduler
+from genkan.engine.scheduler import Limits, Scheduler
 from genkan.engine.sequence import PrefixOptions, Sequence
+from genkan.engine.sequence_blocks import BlockCopy
 
 BLOCK = 4  # tokens
 
@@ -26,7 +28,7 @@ Life = tuple[bytes, int]  # a namespace between two purges
 Owner = Life | Sequence  # who may read: all of a namespace, or one sequence that keeps its prompt to itself
 Cell = tuple[Owner, tuple[int, ...]]
 
-Request = tuple[list[int], int, str, PrefixOptions]
+Request = tuple[list[int], int, str, PrefixOptions, int, int, bool]
 
 NAMESPACES = (b"a", b"b")
 PROMPTS = st.builds(
@@ -39,7 +41,15 @@ OPTIONS = st.builds(
     ttl_s=st.sampled_from([None, None, 2.0, 5.0]),
     pin=st.booleans(),
 )
-REQUESTS = st.tuples(PROMPTS, st.integers(1, 24), st.sampled_from("xyz"), OPTIONS)
+REQUESTS = st.tuples(
+    PROMPTS,
+    st.integers(1, 24),
+    st.sampled_from("xyz"),
+    OPTIONS,
+    st.sampled_from([1, 1, 1, 3]),  # answers
+    st.sampled_from([0, 0, 0, -1, 2]),  # priority
+    st.sampled_from([False, False, False, True]),  # whether the prompt is scored
+)
 WHICH = st.integers(0, 100)
 BITS = st.integers(0, 255)  # which of two tokens each part of a step is answered with
 
@@ -62,6 +72,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         preemption=st.sampled_from([True, True, False]),
         slowdown=st.sampled_from([None, 1.5]),
         ttl_s=st.sampled_from([None, 3.0]),
+        host_blocks=st.sampled_from([0, 5, 40]),
+        max_scored=st.integers(1, 12),
     )
     def begin(
         self,
@@ -72,37 +84,50 @@ class SchedulerMachine(RuleBasedStateMachine):
         preemption: bool,
         slowdown: float | None,
         ttl_s: float | None,
+        host_blocks: int,
+        max_scored: int,
     ) -> None:
         self.limits = Limits(
             max_batched_tokens=budget,
             max_sequences=max_sequences,
             chunked_prefill=chunked_prefill,
             preemption=preemption,
+            max_scored_tokens=max_scored,
         )
         pace = Pace(slowdown)
         pace.observe(1.0, 1, 0)
         pace.observe(32.0, 0, 32)  # a token as long as a decode: chunks of 16 beside decodes, where there is a pace
         self.pool = BlockPool(num_blocks)
         self.cache = PrefixCache(self.pool, block_size=BLOCK, pin_share=0.34, ttl_s=ttl_s)
-        self.scheduler = Scheduler(self.pool, self.cache, self.limits, pace)
+        self.host = BlockPool(host_blocks)
+        self.scheduler = Scheduler(self.pool, self.cache, self.limits, pace, self.host)
         self.now_s = 0.0
         self.memory: dict[tuple[int, int], Cell] = {}
+        self.host_memory: dict[int, dict[int, Cell]] = {}
+        self.copies_fail = False
         self.purges = dict.fromkeys(NAMESPACES, 0)
         self.alive: list[Sequence] = []
         self.ended: list[Sequence] = []
         self.owners: dict[Sequence, Owner] = {}  # of those that run
         self.queries = 0
+        self.ran: set[Sequence] = set()
 
     # Rules
 
     @rule(requests=st.lists(REQUESTS, min_size=1, max_size=4))
     def submit(self, requests: list[Request]) -> None:
-        for prompt, max_tokens, tenant, options in requests:
+        for prompt, max_tokens, tenant, options, answers, priority, is_scored in requests:
             prompt = prompt[: self.scheduler.max_request_tokens - 1]
-            params = SamplingParams(max_tokens=min(max_tokens, self.scheduler.max_request_tokens - len(prompt)))
-            sequence = Sequence(prompt, params, tenant=tenant, prefix=options, now_s=self.now_s)
-            self.alive.append(sequence)
-            self.scheduler.submit(sequence)
+            params = SamplingParams(
+                max_tokens=min(max_tokens, self.scheduler.max_request_tokens - len(prompt)),
+                prompt_logprobs=0 if is_scored else None,
+            )
+            for answer in range(answers):
+                sequence = Sequence(
+                    prompt, params, tenant=tenant, prefix=options, answer=answer, priority=priority, now_s=self.now_s
+                )
+                self.alive.append(sequence)
+                self.scheduler.submit(sequence)
 
     @precondition(lambda self: self.alive)
     @rule(count=st.integers(1, 16), bits=BITS)
@@ -128,6 +153,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def abort_too_late(self, which: int) -> None:
         self.scheduler.finish(self.ended[which % len(self.ended)], self.now_s)
 
+    @precondition(lambda self: self.host.num_blocks)
+    @rule()
+    def the_next_copies_fail(self) -> None:
+        self.copies_fail = True
+
     @rule(namespace=st.sampled_from(NAMESPACES))
     def purge(self, namespace: bytes) -> None:
         self.cache.purge(namespace)
@@ -147,12 +177,37 @@ class SchedulerMachine(RuleBasedStateMachine):
             decodes=[sequence for sequence in running if sequence.num_to_compute == 1],
             waiting=set(self.scheduler.waiting),
         )
-        parts = self.scheduler.plan(self.now_s)
+        parts, copies_out, copies_in = self.scheduler.plan(self.now_s)
+        assert not (copies_out and copies_in), "a block of the host's could be written to before it is read"
         assert bool(parts) == bool(self.alive), "the plan is empty only when nothing waits and nothing runs"
         self.note_who_runs()
         if parts:
             self.check_plan(parts, before)
-        return parts
+        lost = self.copy(copies_out, copies_in)
+        return [part for part in parts if part.sequence not in lost]
+
+    def copy(self, copies_out: list[BlockCopy], copies_in: list[BlockCopy]) -> set[Sequence]:
+        """Make a plan's copies; whose could not be made."""
+        lost: set[Sequence] = set()
+        for copy in [*copies_out, *copies_in]:
+            assert len(copy.blocks) == len(copy.host_blocks) > 0
+            if self.copies_fail:
+                self.copies_fail = False
+                self.scheduler.copy_failed(copy, self.now_s)
+                self.note_who_runs()
+                lost.add(copy.sequence)
+        for copy in copies_out:
+            if copy.sequence not in lost:
+                for block, host_block in zip(copy.blocks, copy.host_blocks, strict=True):
+                    cells = {at: self.memory.get((block, at)) for at in range(BLOCK)}
+                    self.host_memory[host_block] = {at: cell for at, cell in cells.items() if cell is not None}
+        for copy in copies_in:
+            if copy.sequence not in lost:
+                owner = self.owners[copy.sequence]
+                for block, host_block in zip(copy.blocks, copy.host_blocks, strict=True):
+                    for at, (_, tokens) in self.host_memory.pop(host_block).items():
+                        self.memory[block, at] = (owner, tokens)  # its own, whatever was purged meanwhile
+        return lost
 
     def note_who_runs(self) -> None:
         for sequence in [sequence for sequence in self.owners if sequence not in self.scheduler.running]:
@@ -162,29 +217,41 @@ class SchedulerMachine(RuleBasedStateMachine):
                 options = sequence.prefix
                 life = (options.namespace, self.purges[options.namespace])
                 self.owners[sequence] = life if options.use else sequence
-                self.queries += options.use and sequence.num_preempted == 0
+                self.queries += options.use and sequence not in self.ran
+                self.ran.add(sequence)
 
     def check_plan(self, parts: list[Scheduled], before: Before) -> None:
         planned = [part.sequence for part in parts]
         running = self.scheduler.running
         assert len(set(planned)) == len(planned)
         assert set(planned) <= set(running)
-        assert running[0] in planned, "the oldest always goes on"
-        kept = [sequence for sequence in before.running if sequence in running]
-        assert kept == before.running[: len(kept)], "not the youngest were preempted"
-        assert kept or not before.running, "the oldest was preempted"
-        assert kept == before.running or not before.waiting & set(running), "admitted beside a preemption"
+        assert running[0] in planned, "the first always goes on"
+        if set(before.running) <= set(running):
+            self.check_places(before)
+        else:
+            assert running, "the first was preempted"
+            assert running == before.running[: len(running)], "not the last were preempted, or somebody was admitted"
         decodes = [sequence for sequence in before.decodes if sequence in running]
         assert planned[: len(decodes)] == decodes, "decodes come first, all of them, the oldest first"
         self.check_counts(parts)
         self.check_no_page_is_computed_twice(parts)
 
+    def check_places(self, before: Before) -> None:
+        running = self.scheduler.running
+        places = [sequence.tenant for sequence in before.running]
+        assert places == [sequence.tenant for sequence in running[: len(places)]], "a tenant lost a place"
+        for tenant in set(places):
+            order = [sequence.priority for sequence in running if sequence.tenant == tenant]
+            assert order == sorted(order, reverse=True), "a tenant's own are not in the order of their priority"
+
     def check_counts(self, parts: list[Scheduled]) -> None:
         budget, prompts = self.limits.max_batched_tokens, [part for part in parts if part.count > 1]
         for part in parts:
             assert 1 <= part.count <= part.sequence.num_to_compute
-            assert self.limits.chunked_prefill or part.wants_token
+            assert self.limits.chunked_prefill or part.wants_token or part.sequence.num_unscored
             assert len(part.sequence.blocks) == -(-(part.sequence.num_computed + part.count) // BLOCK)
+        scored = sum(part.outputs - part.wants_token for part in parts if part.sequence.num_unscored)
+        assert scored <= self.limits.max_scored_tokens
         if self.limits.chunked_prefill or len(prompts) > 1:
             assert sum(part.count for part in parts) <= budget
 
@@ -192,6 +259,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         pages: set[Cell] = set()
         for part in parts:
             sequence, start = part.sequence, part.sequence.num_computed
+            if sequence.num_unscored:
+                continue  # it looks for nothing
             last = min(start + part.count, sequence.num_prompt, len(sequence.tokens) - 1)  # what could be shared
             for end in range((start // BLOCK + 1) * BLOCK, last + 1, BLOCK):
                 page = self.owners[sequence], tuple(sequence.tokens[:end])
@@ -204,6 +273,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.write(part)
         for place, part in enumerate(parts):
             wants_token = part.wants_token
+            if part.sequence.num_unscored:
+                part.sequence.num_unscored -= part.outputs - wants_token
             self.scheduler.computed(part, self.now_s)
             if wants_token:
                 part.sequence.tokens.append(bits >> place & 1)
@@ -233,8 +304,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     # What always holds
 
     @invariant()
-    def the_cache_is_sound(self) -> None:
-        self.cache.check()
+    def all_is_sound(self) -> None:
+        self.scheduler.check()
 
     @invariant()
     def every_sequence_is_in_one_place(self) -> None:
@@ -244,6 +315,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert len(waiting) == len(self.scheduler.waiting)
         assert {*running, *waiting} == set(self.alive)
         assert not any(sequence.blocks or sequence.page for sequence in chain(waiting, self.ended))
+        assert not any(sequence.host_copy for sequence in chain(running, self.ended))
 
     @invariant()
     def every_block_is_in_one_place(self) -> None:
@@ -267,8 +339,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):  # an example may be given up while its beginning is drawn
             return
         left = list(self.alive)
-        # Each step moves the oldest on by a token, or admits somebody who is then the oldest.
-        for _ in range(sum(sequence.max_tokens for sequence in left)):
+        # Each step moves the first on by a token, or admits somebody who is then the first. It has its place until its
+        # end, or until one of a higher priority takes it, of which there are as many as there are sequences.
+        for _ in range(sum(sequence.max_tokens for sequence in left) * (len(left) + 1)):
             if self.alive:
                 self.compute_all(self.plan(), bits=0)
         assert not self.alive, "somebody never ends"
@@ -278,6 +351,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.cache.purge(namespace)
         self.cache.check()
         assert self.pool.num_free == self.pool.num_blocks
+        assert self.host.num_free == self.host.num_blocks
 
 
 TestScheduler = SchedulerMachine.TestCase

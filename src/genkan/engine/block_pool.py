@@ -18,6 +18,10 @@ class BlockPool:
     def is_free(self, block: int) -> bool:
         return bool(self._is_free[block])
 
+    def peek(self) -> int | None:
+        """The block that ``take`` would give first; None if none is free."""
+        return self._free[-1] if self._free else None
+
     def take(self, count: int) -> list[int]:
         """``count`` free blocks, those that were given back last first: their memory is the likeliest to be warm.
 

@@ -1,57 +1,50 @@
 """The engine's async face: token ids in, tokens out, one thread that owns model, scheduler and caches.
 
-Callers and the thread share an inbox under a lock, nothing else. Before each step the thread takes what lies there:
-new sequences, cancels, questions about the prefix cache. After it, every event loop is woken once for all the tokens
-that its readers got.
+Callers and the thread share an inbox, nothing else. Before each step the thread takes what lies there: new requests,
+cancels, questions about the prefix cache. After it, every event loop is woken once for all the tokens that its readers
+got.
 
-A step that fails is tried again in halves, so that what one sequence breaks fails that sequence only.
+What fails is contained: a sequence, with its request; else everyone, and then the process is to be started again. That
+is so when the engine's own state cannot be trusted, when the model computes nothing any more, and when a step hangs.
 """
 
-import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Ids
-from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
-
-import torch
+from typing import Any
 
 from genkan.clock import Clock, SystemClock
-from genkan.engine.batch import BatchItem
 from genkan.engine.block_pool import BlockPool
+from genkan.engine.client import Capability
 from genkan.engine.config import EngineConfig
+from genkan.engine.failed_steps import FailedSteps
+from genkan.engine.host_copies import HostCopies
+from genkan.engine.inbox import Inbox
 from genkan.engine.pace import Pace
+from genkan.engine.plan import Scheduled
 from genkan.engine.prefix_cache import PrefixCache
-from genkan.engine.sampler import RowSampler, sample
+from genkan.engine.request import MAX_ANSWERS, Compiled, GrammarCompiler, Request
+from genkan.engine.runner import Runner, Swaps
+from genkan.engine.sampler import Drawn, RowSampler
 from genkan.engine.sampling_params import SamplingParams
-from genkan.engine.scheduler import Limits, Scheduled, Scheduler
+from genkan.engine.scheduler import Limits, Scheduler
 from genkan.engine.sequence import LOCAL_TENANT, PrefixOptions, Sequence, Token
-from genkan.engine.statistics import EngineObserver, EngineStatistics, NobodyWatches, StepReport
-from genkan.engine.stream import Item, TokenStream, deliver
-from genkan.errors import ContextTooLong, EngineFailed, EngineOverloaded, EngineUnavailable
+from genkan.engine.statistics import EngineObserver, EngineStatistics, NobodyWatches
+from genkan.engine.step import Outcome, compute, failed
+from genkan.engine.step_result import StepResult
+from genkan.engine.stream import deliver
+from genkan.engine.watchdog import Watchdog
+from genkan.errors import ContextTooLong, EngineFailed, EngineUnavailable, InvalidRequest, UnsupportedOption
 
 _log = logging.getLogger("genkan.engine")
-_Answer = TypeVar("_Answer")
-_Outcome = int | None | Exception
 _LONGEST_IDLE_S = 3600.0
 _DEFAULT_PREFIX = PrefixOptions()
-
-
-class Runner(Protocol):
-    """The model's forward pass; ``engine/model_runner.py`` has the real one."""
-
-    max_model_len: int
-    num_blocks: int
-    block_size: int
-
-    def forward(self, items: list[BatchItem]) -> torch.Tensor:
-        """Compute the items' tokens; logits ``[items that want them, vocab]``, float32, in their order."""
+_GRAMMARS = frozenset({Capability.JSON, Capability.REGEX, Capability.CHOICE, Capability.GRAMMAR})
 
 
 class Engine:
-    """Generates tokens for many sequences at once, in a thread of its own."""
+    """Generates tokens for many sequences at once, in a thread of its own. An EngineClient."""
 
     def __init__(
         self,
@@ -59,50 +52,54 @@ class Engine:
         config: EngineConfig,
         observer: EngineObserver | None = None,
         *,
+        grammars: GrammarCompiler | None = None,
         clock: Clock | None = None,
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
         """The thread starts at once and lives until ``stop``.
 
-        ``on_broken`` is called, in the engine's thread, if the engine itself fails and can serve nobody any more.
+        ``on_broken`` is called once, in a thread of the engine's, if it can serve nobody any more.
         """
         self._runner = runner
         self._config = config
         self._observer = observer or NobodyWatches()
+        self._grammars = grammars
         self._clock = clock or SystemClock()
         self._on_broken = on_broken
         pool = BlockPool(runner.num_blocks)
         self._pool = pool
+        self._copies = HostCopies(runner if config.preemption == "swap" and isinstance(runner, Swaps) else None)
+        self._host = BlockPool(self._copies.num_blocks)
         self._cache = PrefixCache(
             pool, block_size=runner.block_size, pin_share=config.pin_share, ttl_s=config.prefix_ttl_s
         )
         self._pace = Pace(config.chunk_slowdown)
-        self._scheduler = Scheduler(pool, self._cache, _limits(config), self._pace)
+        self._scheduler = Scheduler(pool, self._cache, _limits(config), self._pace, self._host)
+        self._failures = FailedSteps(runner, self._scheduler, config.max_failed_steps)
         #: The longest that prompt and answer together may be: the model's window, or all KV memory if that is less.
         self.max_model_len = min(runner.max_model_len, self._scheduler.max_request_tokens)
-        self._streams: dict[Sequence, TokenStream] = {}  # of what waits or runs
+        self._requests: dict[Sequence, Request] = {}  # of what waits or runs
         self._samplers: dict[Sequence, RowSampler] = {}
         self._generated_tokens = self._prompt_tokens = self._cached_tokens = 0
-        self._changed = threading.Condition()  # guards what follows
-        self._submitted: list[TokenStream] = []
-        self._cancelled: list[Sequence] = []
-        self._questions: list[_Question[Any]] = []
-        self._num_alive = 0  # submitted and not ended
-        self._statistics = EngineStatistics(blocks=pool.num_blocks, free_blocks=pool.num_free)
-        self._closed: str | None = None
+        max_alive = config.max_sequences + config.max_waiting
+        self._inbox = Inbox(max_alive, self._observer, self._counted())
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._watchdog = Watchdog(config.step_timeout_s, self._clock, self._hangs)
+        self._watchdog.start()
         self._thread.start()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset(Capability) if self._grammars is not None else frozenset(Capability) - _GRAMMARS
 
     def stop(self) -> None:
         """Fail what runs and waits with EngineUnavailable and end the thread, at most one step later."""
-        with self._changed:
-            self._closed = self._closed or "The engine is stopping."
-            self._changed.notify()
+        self._inbox.close("The engine is stopping.")
         self._thread.join(timeout=10)
+        self._watchdog.stop()
 
     def statistics(self) -> EngineStatistics:
-        with self._changed:
-            return self._statistics
+        return self._inbox.statistics()
 
     async def generate(
         self,
@@ -111,23 +108,37 @@ class Engine:
         *,
         tenant: str = LOCAL_TENANT,
         prefix: PrefixOptions = _DEFAULT_PREFIX,
+        n: int = 1,
+        priority: int = 0,
     ) -> AsyncGenerator[Token, None]:
-        """The tokens after ``prompt_ids``, each as soon as it is there; the last has a finish reason.
+        """See EngineClient. Of several answers, one that fails takes the others with it.
 
-        The prompt is not empty, and its ids are below the model's vocabulary size. Closing the generator cancels the
-        sequence before the next step. Raises ContextTooLong and EngineOverloaded before the first token, ReaderTooSlow
-        for a reader that lets ``max_unread_tokens`` pile up, EngineFailed and EngineUnavailable at any time.
+        Those of a seeded request differ from each other, and the first is that of ``n=1``. ``cached_tokens`` are the
+        first's: the others find most of their prompt because it was there.
         """
-        stream = self._submit(prompt_ids, params, tenant, prefix)
-        ended = False
+        self._check_size(len(prompt_ids), params.max_tokens, n)
+        self._inbox.check_open()
+        request = Request(
+            prompt_ids,
+            params,
+            tenant=tenant,
+            prefix=prefix if self._config.prefix_cache else PrefixOptions(use=False),
+            n=n,
+            priority=priority,
+            now_s=self._clock.monotonic(),  # what is compiled from here on is part of the wait
+            grammar=await self._grammar_of(params),
+        )
+        stream = request.open_stream(self._config.max_unread_tokens, self._inbox.cancel)
+        self._inbox.submit(request)
+        left = n
         try:
-            while not ended:
+            while left:
                 token = await stream.next()
-                ended = token.finish_reason is not None
+                left -= token.finish_reason is not None
                 yield token
         finally:
-            if not ended:
-                self._cancel(stream)
+            if left:
+                self._inbox.cancel(request)
 
     async def prefix_cache_snapshot(self, max_nodes: int = 2000) -> dict[str, Any]:
         """The prefix cache's trees, as of between two steps (see ``PrefixCache.snapshot``), and its blocks."""
@@ -141,7 +152,7 @@ class Engine:
             }
             return {"blocks": blocks, **self._cache.snapshot(self._clock.monotonic(), max_nodes)}
 
-        return await self._ask(look)
+        return await self._inbox.ask(look)
 
     async def purge_prefix_cache(self, namespace_prefix: bytes) -> int:
         """Drop all pages of the namespaces that begin so; how many they were. Raises EngineUnavailable."""
@@ -149,92 +160,75 @@ class Engine:
         def purge() -> int:
             names = [name for name in self._cache.namespaces() if name.startswith(namespace_prefix)]
             pages = sum(map(self._cache.purge, names))
-            self._count()
+            self._inbox.publish(self._counted())
             return pages
 
-        return await self._ask(purge)
+        return await self._inbox.ask(purge)
 
-    # The callers' side
+    async def check(self) -> None:
+        """Assert what must hold between two steps; what does not breaks the engine. For tests. O(blocks)."""
+        await self._inbox.ask(self._scheduler.check)
 
-    def _submit(self, prompt_ids: Ids[int], params: SamplingParams, tenant: str, prefix: PrefixOptions) -> TokenStream:
-        prompt_tokens = len(prompt_ids)
-        if prompt_tokens + params.max_tokens > self.max_model_len:
+    def _check_size(self, prompt_tokens: int, max_tokens: int, n: int) -> None:
+        if not 1 <= n <= MAX_ANSWERS:
+            raise InvalidRequest(f"'n' must be from 1 to {MAX_ANSWERS}; given: {n}", param="n")
+        if prompt_tokens + max_tokens > self.max_model_len:
             raise ContextTooLong(
-                limit_tokens=self.max_model_len,
-                prompt_tokens=prompt_tokens,
-                max_tokens=params.max_tokens,
-                param="prompt",
+                limit_tokens=self.max_model_len, prompt_tokens=prompt_tokens, max_tokens=max_tokens, param="prompt"
             )
-        if not self._config.prefix_cache:
-            prefix = PrefixOptions(use=False)
-        now_s = self._clock.monotonic()
-        sequence = Sequence(prompt_ids, params, tenant=tenant, prefix=prefix, now_s=now_s)
-        stream = TokenStream(sequence, self._config.max_unread_tokens, self._cancel)
-        limit = self._config.max_sequences + self._config.max_waiting
-        with self._changed:
-            self._check_open()
-            if self._num_alive >= limit:
-                raise EngineOverloaded(f"The engine is busy: at most {limit} requests may run and wait at once.")
-            self._num_alive += 1
-            self._submitted.append(stream)
-            self._changed.notify()
-            self._tell()
-        return stream
 
-    def _cancel(self, stream: TokenStream) -> None:
-        with self._changed:
-            self._cancelled.append(stream.sequence)
-            self._changed.notify()
+    async def _grammar_of(self, params: SamplingParams) -> Compiled | None:
+        if params.grammar is None:
+            return None
+        if self._grammars is None:
+            raise UnsupportedOption("response_format", "this engine has no grammars.")
+        return await self._grammars.compiled(params.grammar)
 
-    async def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """What ``question`` gives when the engine's thread calls it, between two steps."""
-        asked = _Question(question)
-        with self._changed:
-            self._check_open()
-            self._questions.append(asked)
-            self._changed.notify()
-        return await asked.answer
-
-    def _check_open(self) -> None:
-        if self._closed is not None:
-            raise EngineUnavailable(self._closed)
-
-    # The thread's side
+    # The thread
 
     def _run(self) -> None:
         try:
-            while self._take_inbox():
+            while self._take_mail():
                 self._step()
         except Exception:  # noqa: BLE001 - a bug; its state can no longer be trusted, so nobody is served from it
             _log.exception("the engine is broken")
-            with self._changed:
-                self._closed = "The engine is broken; the server's log says why."
-            self._fail_all()
-            self._on_broken()
+            self._break("The engine is broken; the server's log says why.")
         else:
             self._fail_all()
 
-    def _take_inbox(self) -> bool:
+    def _hangs(self) -> None:
+        """Called by the watchdog, in its thread, while the engine's own is lost in a step."""
+        _log.critical("a step of the engine takes longer than %s s", self._config.step_timeout_s)
+        self._break("The engine is broken: it hangs.")
+
+    def _break(self, reason: str) -> None:
+        is_news = self._inbox.close(reason)
+        self._fail_all()
+        if is_news:
+            self._on_broken()
+
+    def _fail_all(self) -> None:
+        """The thread ends, and with it everything that waits for it."""
+        left = self._inbox.fail_all()
+        reason = self._inbox.closed or ""
+        requests = {*list(self._requests.values()), *left}
+        deliver((request.stream, EngineUnavailable(reason)) for request in requests)
+        self._inbox.publish_end()  # last, as the observer may be what is broken
+
+    def _take_mail(self) -> bool:
         """Wait until there is something to do, and take what callers left; False once the engine is to end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_mail() or self._streams, self._idle_limit_s())
-            if self._closed is not None:
-                return False
-            submitted, self._submitted = self._submitted, []
-            cancelled, self._cancelled = self._cancelled, []
-            # First of all: whoever has a stream is told if something breaks the engine from here on.
-            self._streams.update((stream.sequence, stream) for stream in submitted)
-        for stream in submitted:
-            self._samplers[stream.sequence] = RowSampler(stream.sequence.params)
-            self._scheduler.submit(stream.sequence)
-        for sequence in cancelled:
-            self._end(sequence)
-        if cancelled:
-            self._count()
-        while self._questions:  # each stays there until it is answered, for the same reason
-            self._questions[0].ask()
-            with self._changed:
-                del self._questions[0]
+        mail = self._inbox.take(is_idle=not self._requests, limit_s=self._idle_limit_s)
+        if mail is None:
+            return False
+        for request in mail.submitted:  # first all of them, so that they are told if something breaks from here on
+            self._requests.update(dict.fromkeys(request.sequences, request))
+        for request in mail.submitted:
+            self._begin(request)
+        for request in mail.cancelled:
+            self._end_all(request)
+        if mail.cancelled:
+            self._inbox.publish(self._counted())
+        self._inbox.answer_questions()
         return True
 
     def _idle_limit_s(self) -> float | None:
@@ -242,162 +236,109 @@ class Engine:
         due_s = self._cache.next_expiry_s()
         return None if due_s is None else min(max(due_s - self._clock.monotonic(), 0.01), _LONGEST_IDLE_S)
 
-    def _has_mail(self) -> bool:
-        return bool(self._submitted or self._cancelled or self._questions)
+    def _begin(self, request: Request) -> None:
+        try:
+            samplers = {sequence: request.sampler(sequence) for sequence in request.sequences}
+        except Exception as error:  # noqa: BLE001 - it is this request's options that are wrong
+            _log.error("a request's options cannot be followed", exc_info=error)
+            self._end_all(request)
+            deliver([(request.stream, failed())])
+            return
+        self._samplers.update(samplers)
+        for sequence in request.sequences:
+            self._scheduler.submit(sequence)
 
     def _step(self) -> None:
         began_s = self._clock.monotonic()
-        parts = self._scheduler.plan(began_s)
-        if not parts:  # only pages expired, or nothing is left to do after a cancel
-            assert not self._streams, "something waits or runs, and the plan is empty"
-            self._count()
+        plan = self._scheduler.plan(began_s)
+        self._inbox.publish(self._counted())
+        if not plan.parts:  # only pages expired, or nothing is left to do after a cancel
+            assert not self._requests, "something waits or runs, and the plan is empty"
             return
-        self._count()
-        # After a preemption what was generated is computed like a prompt, and costs as much.
-        num_decodes = sum(part.count == 1 and part.sequence.num_generated > 0 for part in parts)
-        prompt_tokens = sum(part.count for part in parts) - num_decodes
-        outcomes = self._compute(parts)
-        result = _StepResult(self._clock.monotonic())
+        with self._watchdog.watching():
+            parts = self._copies.make(plan, self._scheduler, began_s)
+            result = StepResult(parts)
+            outcomes = compute(self._runner, parts, self._samplers) if parts else []
+        result.now_s = self._clock.monotonic()
         try:
             for part, outcome in zip(parts, outcomes, strict=True):
                 self._take_outcome(part, outcome, result)
-            self._count()
+            self._inbox.publish(self._counted())
         finally:  # whose sequence has ended gets its last token, whatever breaks
             deliver(result.items)
-        step_s = result.now_s - began_s
-        self._pace.observe(step_s, num_decodes, prompt_tokens)
-        self._observer.stepped(
-            StepReport(
-                step_s=step_s,
-                num_decodes=num_decodes,
-                prompt_tokens=prompt_tokens,
-                first_token_s=result.first_token_s,
-                token_gap_s=result.token_gap_s,
-            )
-        )
+        report = result.report(began_s)
+        self._pace.observe(report.step_s, report.num_decodes, report.prompt_tokens)
+        self._observer.stepped(report)
+        with self._watchdog.watching():
+            self._failures.note(outcomes, result.now_s)
 
-    def _compute(self, parts: list[Scheduled]) -> list[_Outcome]:
-        """For each part its next token, None while it is not through its prompt, or why it failed."""
-        wanting = [part.sequence for part in parts if part.wants_token]
-        try:
-            logits = self._runner.forward([_item(part) for part in parts])
-            tokens = iter(sample(logits, [(self._samplers[each], each.num_generated) for each in wanting]))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it fails as few sequences as can be
-            if len(parts) == 1:
-                _log.error("a sequence of %d tokens failed", len(parts[0].sequence.tokens), exc_info=error)
-                return [_failed()]
-            middle = len(parts) // 2
-            return self._compute(parts[:middle]) + self._compute(parts[middle:])
-        return [_drawn(next(tokens)) if part.wants_token else None for part in parts]
-
-    def _take_outcome(self, part: Scheduled, outcome: _Outcome, result: "_StepResult") -> None:
-        sequence = part.sequence
-        stream = self._streams[sequence]
-        if isinstance(outcome, Exception):
-            self._end(sequence)  # without what this step wrote: it is not to be found in the prefix cache
-            result.items.append((stream, outcome))
+    def _take_outcome(self, part: Scheduled, outcome: Outcome, result: StepResult) -> None:
+        request = self._requests.get(part.sequence)
+        if request is None:
+            return  # another answer to the same prompt has failed in this step
+        if isinstance(outcome, EngineFailed):
+            # Without what this step wrote: it is not to be found in the prefix cache.
+            self._end_all(request)
+            result.items.append((request.stream, outcome))
             return
         self._scheduler.computed(part, result.now_s)
-        if outcome is None:
-            return
-        self._count_token(sequence, result)
-        sequence.tokens.append(outcome)
-        reason = sequence.finish_reason()
-        result.items.append((stream, Token(outcome, reason, sequence.cached_tokens or 0)))
+        if outcome is not None:
+            self._take_token(part.sequence, request, outcome, result)
+
+    def _take_token(self, sequence: Sequence, request: Request, drawn: Drawn, result: StepResult) -> None:
+        first = request.sequences[0]
+        self._generated_tokens += 1
+        scores = None
+        if sequence.num_generated == 0 and sequence is first:
+            self._prompt_tokens += sequence.num_prompt
+            self._cached_tokens += sequence.cached_tokens or 0
+            scores = [None, *sequence.prompt_logprobs] if sequence.params.prompt_logprobs is not None else None
+        result.drawn(sequence)
+        sequence.tokens.append(drawn.token)
+        reason = sequence.finish_reason(closed=drawn.closed)
+        cached = first.cached_tokens or 0
+        token = Token(drawn.token, reason, cached, sequence.answer, drawn.logprobs, scores)
+        result.items.append((request.stream, token))
         if reason is not None:
             self._end(sequence)
 
-    def _count_token(self, sequence: Sequence, result: "_StepResult") -> None:
-        self._generated_tokens += 1
-        if sequence.token_at_s is None:
-            self._prompt_tokens += sequence.num_prompt
-            self._cached_tokens += sequence.cached_tokens or 0
-            result.first_token_s.append(result.now_s - sequence.submitted_s)
-        else:
-            result.token_gap_s.append(result.now_s - sequence.token_at_s)
-        sequence.token_at_s = result.now_s
+    def _end_all(self, request: Request) -> None:
+        for sequence in request.sequences:
+            self._end(sequence)
 
     def _end(self, sequence: Sequence) -> None:
         """Forget a sequence and free what it holds; nothing for one that has ended before."""
-        if self._streams.pop(sequence, None) is None:
+        request = self._requests.pop(sequence, None)
+        if request is None:
             return
-        del self._samplers[sequence]
+        self._samplers.pop(sequence, None)
         self._scheduler.finish(sequence, self._clock.monotonic())
-        with self._changed:
-            self._num_alive -= 1
+        request.num_alive -= 1
+        if request.namespace is not None and not request.num_alive:
+            self._cache.purge(request.namespace)
+        self._inbox.ended(1)
 
-    def _count(self) -> None:
-        """Take a new snapshot of everything."""
+    def _counted(self) -> EngineStatistics:
+        """A new snapshot of everything, but of how many wait."""
         cache = self._cache.statistics()
-        statistics = EngineStatistics(
+        return EngineStatistics(
             running=len(self._scheduler.running),
             generated_tokens=self._generated_tokens,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             preemptions=self._scheduler.num_preemptions,
+            swaps=self._scheduler.num_swaps,
+            failed_steps=self._failures.num_failed,
             blocks=self._pool.num_blocks,
             free_blocks=self._pool.num_free,
+            host_blocks=self._host.num_blocks,
+            free_host_blocks=self._host.num_free,
             cached_pages=cache.pages,
             pinned_pages=cache.pinned_pages,
             evictions=cache.evictions,
             prefix_queries=cache.queries,
             prefix_hits=cache.hits,
         )
-        with self._changed:
-            self._statistics = statistics
-            self._tell()
-
-    def _tell(self) -> None:
-        """Bring the snapshot's queue up to date and pass it on. The lock is held."""
-        self._statistics = replace(self._statistics, waiting=self._num_alive - self._statistics.running)
-        self._observer.changed(self._statistics)
-
-    def _fail_all(self) -> None:
-        """The thread ends, and with it everything that waits for it."""
-        with self._changed:
-            reason = self._closed or "The engine is stopping."
-            streams = [*self._streams.values(), *self._submitted]
-            questions = list(self._questions)
-        for question in questions:
-            question.fail(EngineUnavailable(reason))
-        deliver((stream, EngineUnavailable(reason)) for stream in streams)
-        with self._changed:  # last, as the observer may be what is broken
-            self._num_alive = 0
-            self._statistics = replace(self._statistics, running=0)
-            self._tell()
-
-
-class _Question(Generic[_Answer]):
-    """Something to be called in the engine's thread, and the future of its answer in the asking loop."""
-
-    def __init__(self, call: Callable[[], _Answer]) -> None:
-        self._call = call
-        self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[_Answer] = self._loop.create_future()
-
-    def ask(self) -> None:
-        self._settle(self.answer.set_result, self._call())
-
-    def fail(self, error: Exception) -> None:
-        self._settle(self.answer.set_exception, error)
-
-    def _settle(self, how: Callable[[Any], None], value: object) -> None:
-        def settle() -> None:
-            if not self.answer.done():  # the asker may have given up
-                how(value)
-
-        with contextlib.suppress(RuntimeError):  # its loop has closed
-            self._loop.call_soon_threadsafe(settle)
-
-
-class _StepResult:
-    """What comes of a step, collected sequence by sequence."""
-
-    def __init__(self, now_s: float) -> None:
-        self.now_s = now_s
-        self.items: list[tuple[TokenStream, Item]] = []
-        self.first_token_s: list[float] = []
-        self.token_gap_s: list[float] = []
 
 
 def _limits(config: EngineConfig) -> Limits:
@@ -405,21 +346,5 @@ def _limits(config: EngineConfig) -> Limits:
         max_batched_tokens=config.max_batched_tokens,
         max_sequences=config.max_sequences,
         chunked_prefill=config.chunked_prefill,
-        preemption=config.preemption == "recompute",
+        preemption=config.preemption != "off",
     )
-
-
-def _item(part: Scheduled) -> BatchItem:
-    sequence, start = part.sequence, part.sequence.num_computed
-    return BatchItem(sequence.tokens[start : start + part.count], start, sequence.blocks, part.wants_token)
-
-
-def _drawn(token: int | None) -> _Outcome:
-    if token is None:
-        _log.error("a sequence failed: its logits are no numbers")
-        return _failed()
-    return token
-
-
-def _failed() -> EngineFailed:
-    return EngineFailed("The engine failed on this request.")

@@ -65,6 +65,11 @@ class PrefixCache:
         return self._tree.evictable
 
     @property
+    def num_locked(self) -> int:
+        """Pages that somebody holds, purged ones included."""
+        return self._tree.num_pages - self._tree.evictable + self._tree.num_detached
+
+    @property
     def num_detached(self) -> int:
         """Purged pages that are still locked; they are not among ``num_pages``."""
         return self._tree.num_detached

@@ -9,7 +9,8 @@ from typing import Protocol
 class EngineStatistics:
     """A snapshot. Sequences, blocks and pages as they are now; all others count from the start.
 
-    ``prompt_tokens`` are those of sequences that ran; ``cached_tokens`` of these were found in the prefix cache.
+    ``prompt_tokens`` are those of requests that ran; ``cached_tokens`` of these were found in the prefix cache.
+    ``swaps`` of the ``preemptions`` kept their KV in the host's memory; in ``failed_steps`` something failed.
     """
 
     running: int = 0
@@ -18,8 +19,12 @@ class EngineStatistics:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
+    swaps: int = 0
+    failed_steps: int = 0
     blocks: int = 0
     free_blocks: int = 0
+    host_blocks: int = 0
+    free_host_blocks: int = 0
     cached_pages: int = 0
     pinned_pages: int = 0
     evictions: int = 0

@@ -4,24 +4,23 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from genkan.engine.sequence import Sequence, Token
+from genkan.engine.sequence import Token
 from genkan.errors import ReaderTooSlow
 
 Item = Token | Exception
 
 
 class TokenStream:
-    """One sequence's tokens, for one reader. Everything but ``loop`` belongs to the loop's thread."""
+    """One request's tokens, for one reader. Everything but ``loop`` belongs to the loop's thread."""
 
-    __slots__ = ("_cancel", "_items", "_limit", "loop", "sequence")
+    __slots__ = ("_cancel", "_items", "_limit", "loop")
 
-    def __init__(self, sequence: Sequence, limit: int, cancel: Callable[["TokenStream"], None]) -> None:
+    def __init__(self, limit: int, cancel: Callable[[], None]) -> None:
         """``cancel`` is called, from any thread, when one more than ``limit`` tokens would wait unread; the reader gets
         ReaderTooSlow after them.
 
         To be made in the reader's event loop.
         """
-        self.sequence = sequence
         self.loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Item] = asyncio.Queue()
         self._limit: int | None = limit
@@ -42,11 +41,11 @@ class TokenStream:
             return
         self._items.put_nowait(ReaderTooSlow(self._limit))
         self._limit = None
-        self._cancel(self)
+        self._cancel()
 
     def abandon(self) -> None:
-        """Nobody can read it any more: its sequence is cancelled. From any thread."""
-        self._cancel(self)
+        """Nobody can read it any more: its request is cancelled. From any thread."""
+        self._cancel()
 
 
 def deliver(items: Iterable[tuple[TokenStream, Item]]) -> None:

@@ -1,10 +1,11 @@
-"""Who is admitted next: fair between tenants, prefix-aware inside one. Pure.
+"""Who is admitted next: fair between tenants, by priority and prefix inside one. Pure.
 
 Between tenants, the one that has had the fewest tokens computed goes first (virtual token counters, arXiv:2401.00588);
 a tenant that comes back after a pause starts level with the least served that is there, so idleness saves nothing up.
-Inside a tenant, what was preempted goes first, then the request with the longest cached prefix, so that pages are used
-while they are there; but a request that was overtaken often enough goes before all other new ones. Which tenant is next
-never depends on what the waiting requests would find in the cache: it would tell one tenant what another has asked.
+Inside a tenant, the highest priority goes first; of one priority, what was preempted, then the request with the longest
+cached prefix, so that pages are used while they are there; but a request that was overtaken often enough goes before
+all other new ones. Which tenant is next never depends on what the waiting requests would find in the cache: it would
+tell one tenant what another has asked. Nor does it depend on their priorities.
 """
 
 from collections import deque
@@ -13,7 +14,7 @@ from itertools import chain, islice
 
 from genkan.engine.sequence import Sequence
 
-LOOKAHEAD = 16  # waiting requests of a tenant that are compared; each costs a walk down the prefix cache
+LOOKAHEAD = 16  # waiting requests of a priority that are compared; each costs a walk down the prefix cache
 MAX_OVERTAKEN = 32
 
 
@@ -27,30 +28,29 @@ class WaitingLine:
         return sum(map(len, self._tenants.values()))
 
     def __iter__(self) -> Iterator[Sequence]:
-        return chain.from_iterable(tenant.all() for tenant in self._tenants.values())
+        return chain.from_iterable(line.all() for tenant in self._tenants.values() for line in tenant.lines.values())
 
     def add(self, sequence: Sequence) -> None:
-        self._tenant(sequence.tenant).fresh.append(sequence)
+        self._tenant(sequence.tenant).line(sequence.priority).fresh.append(sequence)
 
     def put_back(self, sequence: Sequence) -> None:
-        """A preempted sequence: before all others of its tenant."""
-        self._tenant(sequence.tenant).preempted.appendleft(sequence)
+        """A preempted sequence: before all others of its tenant and priority."""
+        self._tenant(sequence.tenant).line(sequence.priority).preempted.appendleft(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take out one that waits."""
         tenant = self._tenants[sequence.tenant]
-        (tenant.preempted if sequence in tenant.preempted else tenant.fresh).remove(sequence)
+        line = tenant.line(sequence.priority)
+        (line.preempted if sequence in line.preempted else line.fresh).remove(sequence)
+        tenant.drop_empty(sequence.priority)
 
     def admitted(self, sequence: Sequence) -> None:
-        """Take ``sequence`` out, and count it as having overtaken those of its tenant that came before it."""
-        tenant = self._tenants[sequence.tenant]
-        if sequence in tenant.preempted:
-            tenant.preempted.remove(sequence)
-            return
-        place = tenant.fresh.index(sequence)
-        for passed in islice(tenant.fresh, place):
-            passed.overtaken += 1
-        del tenant.fresh[place]
+        """Take ``sequence`` out, and count it as having overtaken those of its line that came before it."""
+        line = self._tenants[sequence.tenant].line(sequence.priority)
+        if sequence in line.fresh:
+            for passed in islice(line.fresh, line.fresh.index(sequence)):
+                passed.overtaken += 1
+        self.remove(sequence)
 
     def served(self, tenant: str, tokens: int) -> None:
         """Count computed tokens for a tenant that waits or runs."""
@@ -58,20 +58,21 @@ class WaitingLine:
 
     def tenants(self) -> set[str]:
         """Those that have sequences here."""
-        return {name for name, tenant in self._tenants.items() if len(tenant)}
+        return {name for name, tenant in self._tenants.items() if tenant.lines}
 
     def candidates(self, cached_pages: Callable[[Sequence], int]) -> Iterator[Iterator[Sequence]]:
         """For each tenant with waiting sequences, the least served first: its sequences, best first.
 
-        ``cached_pages`` is asked once for each of the first LOOKAHEAD. Cost otherwise: a sort of the tenants.
+        ``cached_pages`` is asked once for each of the first LOOKAHEAD of a priority. Cost otherwise: a sort of the
+        tenants.
         """
-        waiting = [tenant for tenant in self._tenants.values() if len(tenant)]
+        waiting = [tenant for tenant in self._tenants.values() if tenant.lines]
         for tenant in sorted(waiting, key=lambda tenant: tenant.tokens_served):
             yield tenant.in_order(cached_pages)
 
     def forget_idle(self, running: set[str]) -> None:
         """Drop the counters of tenants that neither wait nor are in ``running``."""
-        for name in [name for name, tenant in self._tenants.items() if not len(tenant) and name not in running]:
+        for name in [name for name, tenant in self._tenants.items() if not tenant.lines and name not in running]:
             del self._tenants[name]
 
     def _tenant(self, name: str) -> "_Tenant":
@@ -84,9 +85,30 @@ class WaitingLine:
 
 class _Tenant:
     def __init__(self, tokens_served: int) -> None:
+        self.lines: dict[int, _Line] = {}  # by priority; none of them is empty between two calls
+        self.tokens_served = tokens_served
+
+    def __len__(self) -> int:
+        return sum(map(len, self.lines.values()))
+
+    def line(self, priority: int) -> "_Line":
+        return self.lines.setdefault(priority, _Line())
+
+    def drop_empty(self, priority: int) -> None:
+        if not len(self.lines[priority]):
+            del self.lines[priority]
+
+    def in_order(self, cached_pages: Callable[[Sequence], int]) -> Iterator[Sequence]:
+        for priority in sorted(self.lines, reverse=True):
+            yield from self.lines[priority].in_order(cached_pages)
+
+
+class _Line:
+    """What waits of one tenant with one priority."""
+
+    def __init__(self) -> None:
         self.preempted: deque[Sequence] = deque()
         self.fresh: deque[Sequence] = deque()
-        self.tokens_served = tokens_served
 
     def __len__(self) -> int:
         return len(self.preempted) + len(self.fresh)

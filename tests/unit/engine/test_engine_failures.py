@@ -106,7 +106,7 @@ class NoNumbers(FakeRunner):
 
     def forward(self, items: list[BatchItem]) -> torch.Tensor:
         logits = super().forward(items)
-        wanting = [item for item in items if item.wants_logits]
+        wanting = [item for item in items if item.outputs]
         for row, item in enumerate(wanting):
             if item.ids[0] == POISON:
                 logits[row, 3] = float("nan")
@@ -246,7 +246,7 @@ async def test_stop_fails_what_runs_and_what_waits(
     tasks += [await submitted(engine, [first], greedy(100)) for first in (20, 30)]
     asked = asyncio.create_task(engine.purge_prefix_cache(b""))
     stopping = asyncio.create_task(asyncio.to_thread(engine.stop))
-    while engine._closed is None:
+    while engine._inbox.closed is None:
         await asyncio.to_thread(lambda: None)
     with pytest.raises(EngineUnavailable, match="stopping"):
         await whole(engine, [40], greedy(1))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,11 @@ import pytest
 from genkan.engine import kv_memory
 from genkan.engine.config import EngineConfig
 from genkan.engine.kv_memory import check_memory, num_blocks, token_bytes, usable_memory_bytes
-from genkan.engine.models.llama import LlamaShape
+from genkan.engine.transformers_model import AttentionShape
 from genkan.errors import ConfigError
 
 MB = 1 << 20
-SHAPE = LlamaShape(
-    layers=4, hidden=128, heads=4, kv_heads=2, head_dim=32, ffn=96, vocab_size=50, context_length=512,
-    norm_epsilon=1e-5, rope_base=10_000.0,
-)  # fmt: skip
+SHAPE = AttentionShape(layers=4, kv_heads=2, head_dim=32)
 TOKEN_BYTES = 2 * 4 * 2 * 32 * 4  # keys and values, layers, KV heads, head size, float32
 
 
@@ -58,7 +54,7 @@ def test_bytes_go_before_the_share() -> None:
 
 
 def test_there_is_one_block_at_least() -> None:
-    huge = replace(SHAPE, layers=1000, hidden=4096, head_dim=1024)
+    huge = SHAPE._replace(layers=1000, head_dim=1024)
     assert num_blocks(EngineConfig(kv_memory_bytes=MB), huge, 16, bf16=False) == 1
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from compiled_kernels import compiled_kernels
 from forced_runs import part, token_ids
 from quantised import tensor_of
+from tiny_checkpoints import TinyCheckpoint
 from tiny_llama import TinyLlama, file_bytes
 
 from genkan.engine.config import EngineConfig
-from genkan.engine.load import gguf
+from genkan.engine.load import folder, gguf
 from genkan.engine.model_runner import ModelRunner, multiplies_bf16
 from genkan.errors import ModelFileError
 
@@ -148,6 +150,65 @@ def test_loading_says_what_was_loaded(path: Path, caplog: pytest.LogCaptureFixtu
         loaded = runner(path, profile="exact", kernels="torch", threads=1)
     tokens = loaded.num_blocks * 16
     assert f"float32, torch kernels, 1 threads, KV memory for {tokens} tokens" in caplog.text
+
+
+# Other kinds of models, other devices
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3", "gemma3"])
+def test_a_folder_of_a_family_is_loaded(family: str, tmp_path: Path) -> None:
+    reference = TinyCheckpoint(family=family).model()
+    reference.save_pretrained(tmp_path)
+    loaded = runner(tmp_path, profile="exact")
+    assert (loaded.path, loaded.metadata, loaded.vocab_size) == (tmp_path, {}, 61)
+    assert loaded.digest == folder.read(tmp_path).digest
+    ids = token_ids(40, vocab_size=61)
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids])).logits[0, -1:]
+    torch.testing.assert_close(logits(loaded, ids), expected, rtol=0, atol=4e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("profile", ["exact", "fast"])
+def test_an_architecture_that_only_transformers_has_runs_by_its_modules(profile: str, tmp_path: Path) -> None:
+    config = transformers.Olmo2Config(
+        vocab_size=61, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    loaded = runner(tmp_path, profile=profile, block_size=32)
+    assert (loaded.kernels, loaded.max_model_len, loaded.vocab_size) == ("torch", 128, 61)
+    assert loaded.bf16 == (profile == "fast" and multiplies_bf16())
+    assert loaded.num_blocks == (1 << 20) // (2 * 2 * 64 * (2 if loaded.bf16 else 4) * 32)
+    loaded.check()
+    ids = token_ids(100, vocab_size=61)
+    assert logits(loaded, ids).isfinite().all()
+    with pytest.raises(ModelFileError, match=r"engine\.kernels is c, and there are none for this model"):
+        runner(tmp_path, kernels="c")
+    with pytest.raises(ModelFileError, match=r"at most the model's own 128; given: 129"):
+        runner(tmp_path, max_model_len=129)
+
+
+def test_a_file_of_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(file_bytes(FITS.metadata() | {"general.architecture": "mamba"}, FITS.tensors()))
+    with pytest.raises(ModelFileError, match="is 'mamba'; the engine runs: gemma3, llama, qwen2, qwen3"):
+        runner(path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"engine\.device is cuda, and torch sees no GPU"):
+        runner(path, device="cuda")
+
+
+def test_kernels_for_gpus_are_not_for_a_processor(path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"engine\.kernels is triton, which is not for a CPU"):
+        runner(path, device="cpu", kernels="triton")
+
+
+def test_on_a_processor_nothing_is_swapped_and_no_device_has_memory(path: Path) -> None:
+    loaded = runner(path, device="cpu")
+    assert (loaded.num_host_blocks, loaded.device_memory()) == (0, {})
 
 
 # Damaged models

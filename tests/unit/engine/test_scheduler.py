@@ -21,7 +21,7 @@ def test_a_token_is_wanted_once_all_have_kv() -> None:
     r.submit(prompt(12))
     wanted = []
     for _ in range(3):
-        (part,) = r.scheduler.plan(0.0)
+        (part,) = r.scheduler.plan(0.0).parts
         wanted.append(part.wants_token)
         r.compute(part, 0.0)
     assert wanted == [False, True, True]

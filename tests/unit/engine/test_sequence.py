@@ -60,5 +60,22 @@ def test_the_newest_token_may_be_the_last(params: SamplingParams, answer: list[i
     assert generated(params, *answer).finish_reason() == reason
 
 
+@pytest.mark.parametrize(("answer", "ignores"), [([5], False), ([5], True), ([5, 5, 5], True)])
+def test_a_closed_grammar_ends_the_answer(answer: list[int], ignores: bool) -> None:
+    sequence = generated(greedy(3, stop_ids=frozenset({9}), ignore_eos=ignores), *answer)
+    assert sequence.finish_reason(closed=True) == "stop"
+
+
+def test_a_scored_prompt_is_looked_for_as_far_as_it_is_scored() -> None:
+    params = greedy(3, prompt_logprobs=0)
+    sequence = Sequence([1, 2, 3, 4], params)
+    assert (sequence.num_unscored, sequence.num_scored, list(sequence.to_be_found)) == (3, 0, [1])
+    sequence.num_unscored = 1
+    assert (sequence.num_scored, list(sequence.to_be_found)) == (2, [1, 2, 3])
+    sequence.num_unscored = 0
+    assert sequence.to_be_found is sequence.tokens
+    assert Sequence([1, 2], params, answer=1).num_unscored == Sequence([1, 2], greedy(1)).num_unscored == 0
+
+
 def test_two_sequences_are_never_equal() -> None:
     assert Sequence([1], greedy(1)) != Sequence([1], greedy(1))

@@ -39,6 +39,11 @@ def test_the_package_may_be_spelled_as_pip_allows(package: Path) -> None:
     assert locate("wheel:Some_Model/a.gguf").samefile(package / "some_model" / "a.gguf")
 
 
+def test_a_folder_with_a_configuration_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    assert locate(str(tmp_path)) == tmp_path
+
+
 @pytest.mark.parametrize("name", ["absent.gguf", "."])
 def test_a_path_without_a_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelFileError, match=r"no model file .*engine\.model") as caught:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from running import greedy
 
-from genkan.engine.sequence import Sequence, Token
+from genkan.engine.sequence import Token
 from genkan.engine.stream import TokenStream, deliver
 from genkan.errors import EngineFailed, ReaderTooSlow
 
@@ -24,7 +23,8 @@ def overflows() -> list[TokenStream]:
 
 
 def stream_of(overflows: list[TokenStream], limit: int = 16) -> TokenStream:
-    return TokenStream(Sequence([1], greedy(1)), limit, overflows.append)
+    stream = TokenStream(limit, lambda: overflows.append(stream))
+    return stream
 
 
 async def test_items_come_in_order_and_an_error_last(overflows: list[TokenStream]) -> None:

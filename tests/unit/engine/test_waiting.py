@@ -9,9 +9,9 @@ from genkan.engine.waiting import LOOKAHEAD, MAX_OVERTAKEN, WaitingLine
 CachedPages = Callable[[Sequence], int]
 
 
-def waiter(tenant: str = "a", cached_pages: int = 0) -> Sequence:
+def waiter(tenant: str = "a", cached_pages: int = 0, priority: int = 0) -> Sequence:
     """A sequence whose first token says how many of its pages ``found`` shall find."""
-    return Sequence([cached_pages], SamplingParams(max_tokens=1), tenant=tenant)
+    return Sequence([cached_pages], SamplingParams(max_tokens=1), tenant=tenant, priority=priority)
 
 
 def found(sequence: Sequence) -> int:
@@ -209,3 +209,30 @@ def test_who_was_overtaken_too_often_goes_before_longer_prefixes() -> None:
     line.add(warm)
     line.put_back(preempted)
     assert order(line) == [preempted, cold, warm]
+
+
+# Priorities inside a tenant
+
+
+def test_the_highest_priority_goes_first_before_prefixes_and_the_preempted() -> None:
+    low, preempted, warm, high = (waiter(cached_pages=9), waiter(), waiter(cached_pages=5), waiter(priority=1))
+    line = line_of(low, warm, high)
+    line.put_back(preempted)
+    lowest = waiter(cached_pages=99, priority=-1)
+    line.put_back(lowest)
+    assert order(line) == [high, preempted, low, warm, lowest]
+    assert len(line) == len(list(line)) == 5
+
+
+def test_priorities_of_one_tenant_are_nothing_to_another() -> None:
+    a, b = waiter("a"), waiter("b", priority=99)
+    assert order(line_of(a, b)) == [a, b]
+
+
+def test_who_is_passed_by_a_higher_priority_was_not_overtaken() -> None:
+    low, high = waiter(), waiter(priority=1)
+    line = line_of(low, high)
+    line.admitted(high)
+    assert low.overtaken == 0
+    line.remove(low)
+    assert not line.tenants()

@@ -21,7 +21,7 @@ def test_blocks_come_back_as_they_were_wherever_they_lie_then() -> None:
     space = SwapSpace(kv, BLOCK, num_blocks=4)
     space.copy_out([5, 0], [2, 3])
     kv[:] = -1
-    space.copy_in([2, 3], [1, 4])
+    space.copy_in([1, 4], [2, 3])
     assert torch.equal(block(kv, 1), block(before, 5))
     assert torch.equal(block(kv, 4), block(before, 0))
     assert all((block(kv, number) == -1).all() for number in (0, 2, 3, 5))

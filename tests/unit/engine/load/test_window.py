@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from gguf_bytes import STRING, gguf_bytes, pair, text
+from gguf_bytes import STRING, UINT32, gguf_bytes, pair, text, u32
 
 from genkan.engine.config import EngineConfig
 from genkan.engine.load.source import locate
@@ -40,6 +40,30 @@ def test_a_window_that_is_no_number_is_named(tmp_path: Path) -> None:
     path.write_bytes(gguf_bytes([pair("llama.context_length", STRING, text("8192"))]))
     with pytest.raises(ModelFileError, match=r"odd\.gguf has a llama\.context_length that is not a number: '8192'"):
         check_window(EngineConfig(max_model_len=100), path)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma3", "no-such"])
+def test_every_architecture_has_a_name_of_its_own_for_it(tmp_path: Path, architecture: str) -> None:
+    path = tmp_path / "other.gguf"
+    pairs = [
+        pair("general.architecture", STRING, text(architecture)),
+        pair("llama.context_length", UINT32, u32(1_000)),
+        pair(f"{architecture}.context_length", UINT32, u32(64)),
+    ]
+    path.write_bytes(gguf_bytes(pairs))
+    check_window(EngineConfig(max_model_len=64), path)
+    with pytest.raises(ConfigError, match="at most the model's own 64; given: 65"):
+        check_window(EngineConfig(max_model_len=65), path)
+
+
+def test_a_folder_says_it_in_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 64}')
+    check_window(EngineConfig(max_model_len=64), tmp_path)
+    with pytest.raises(ConfigError, match="at most the model's own 64; given: 65"):
+        check_window(EngineConfig(max_model_len=65), tmp_path)
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": "64"}')
+    with pytest.raises(ModelFileError, match="has a max_position_embeddings that is not a number: '64'"):
+        check_window(EngineConfig(max_model_len=65), tmp_path)
 
 
 def test_a_file_that_is_no_model_is_named() -> None:
