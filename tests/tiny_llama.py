@@ -12,7 +12,8 @@ from quantised import random_tensor, tensor_of
 
 from genkan.engine.load import gguf
 from genkan.engine.load.gguf import GgufTensor
-from genkan.engine.models.llama import LlamaFile
+from genkan.engine.models.gguf_decoder import gguf_decoder
+from genkan.engine.models.stored import StoredDecoder
 
 Value = int | float | str
 
@@ -69,9 +70,9 @@ class TinyLlama:
         path.write_bytes(file_bytes(self.metadata(), self.tensors()))
         return path
 
-    def read(self, directory: Path) -> LlamaFile:
+    def read(self, directory: Path) -> StoredDecoder:
         """The model as the engine reads it, from a file in ``directory``."""
-        return LlamaFile(gguf.read(self.written(directory / f"{self.seed}.gguf")))
+        return gguf_decoder(gguf.read(self.written(directory / f"{self.seed}.gguf")))
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         hidden, kv = self.hidden, self.kv_heads * self.head_dim

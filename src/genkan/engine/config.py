@@ -51,11 +51,10 @@ class EngineConfig(BaseModel):
     block_size: Literal[16, 32, 64, 128] = Field(
         default=16, description="Tokens in a KV block, which is a page of the prefix cache: what is shared is whole."
     )
-    kv_memory_share: float = Field(
-        default=0.1,
-        gt=0,
-        le=0.95,
-        description="Share of the memory the process may use that KV blocks may take; taken as they are first used.",
+    kv_memory_share: Annotated[float, Field(gt=0, le=0.95)] | None = Field(
+        default=None,
+        description="Share that KV blocks may take of the memory the process may use, as they are first used; on a "
+        "GPU, of what weights and a step leave free. null: 0.1, and 0.9 on a GPU.",
     )
     kv_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = Field(
         default=None, description="The same in bytes; when given, the share is not looked at."

@@ -3,20 +3,37 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from genkan.engine.config import EngineConfig
 from genkan.errors import ConfigError
 
-if TYPE_CHECKING:  # it brings torch in, which a check at start-up does without
-    from genkan.engine.models.decoder import DecoderShape
-
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_GPU_DRIVER = Path("/proc/driver/nvidia/version")
 _log = logging.getLogger("genkan.engine")
 
 
+DEFAULT_SHARE = 0.1
+
+
+class KvShape(Protocol):
+    """What a token's keys and values take; a DecoderShape is one."""
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+
+
 def check_memory(config: EngineConfig) -> None:
-    """Raises ConfigError when there is not as much memory as ``kv_memory_bytes`` asks for."""
+    """Raises ConfigError when there is not as much memory as ``kv_memory_bytes`` asks for.
+
+    A GPU's is not looked at here: that takes torch, and is done when the model is loaded.
+    """
+    if config.device == "cuda" or (config.device == "auto" and _GPU_DRIVER.exists()):
+        return
     usable = usable_memory_bytes()
     if (config.kv_memory_bytes or 0) > usable:
         raise ConfigError(
@@ -25,17 +42,17 @@ def check_memory(config: EngineConfig) -> None:
         )
 
 
-def token_bytes(shape: "DecoderShape", *, bf16: bool) -> int:
+def token_bytes(shape: KvShape, *, bf16: bool) -> int:
     """Memory of one token's keys and values, in all layers."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * (2 if bf16 else 4)
 
 
-def num_blocks(config: EngineConfig, shape: "DecoderShape", window: int, *, bf16: bool) -> int:
+def num_blocks(config: EngineConfig, shape: KvShape, window: int, *, bf16: bool) -> int:
     """KV blocks that the configured memory holds, at least one.
 
     Says so when a single sequence cannot have the whole ``window``, in tokens.
     """
-    kv_bytes = config.kv_memory_bytes or int(config.kv_memory_share * usable_memory_bytes())
+    kv_bytes = config.kv_memory_bytes or int((config.kv_memory_share or DEFAULT_SHARE) * usable_memory_bytes())
     block_bytes = config.block_size * token_bytes(shape, bf16=bf16)
     blocks = max(kv_bytes // block_bytes, 1)
     if blocks * config.block_size < window:

@@ -1,124 +1,171 @@
-"""The forward pass by torch's own operations: for machines without a compiler, and for the tests to compare with.
+"""The forward pass by torch's own operations, on a processor or a GPU, with any attention over pages.
 
-Weights are dense. Attention gathers a sequence's KV out of its tiles and leaves the rest to torch's scaled dot product.
-Unlike the kernels' results, torch's may differ in the last bits with the size of the batch.
+Weights are dense. Unlike the C kernels' results, torch's may differ in the last bits with the size of the batch.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
 
+from genkan.engine.attention.gather import GatherAttention
+from genkan.engine.attention.paged import PagedAttention
 from genkan.engine.batch import TOKENS_PER_TILE, Batch
-from genkan.engine.load.blocks import dense
-from genkan.engine.models.decoder import Decoder, DecoderLayer, Rows
+from genkan.engine.load.blocks import stored_values
+from genkan.engine.models.decoder import Activation, Decoder, DecoderLayer, Rows
+from genkan.engine.torch_batch import TorchBatch
+
+_CPU = torch.device("cpu")
 
 
 class TorchModel:
-    """A Forward. Used by one thread at a time."""
+    """A Forward. Used by one thread at a time.
 
-    def __init__(self, model: Decoder, *, bf16: bool, positions: int, tiles: int) -> None:
-        """Dequantise the weights and make a KV cache of ``tiles`` tiles of 16 tokens.
+    ``kv`` is its KV cache, ``[layers, 2, slots, kv_heads, head_dim]``: keys, then values. A token's row of
+    ``embedding`` is multiplied by ``embedding_scale``.
+    """
 
-        ``bf16``: weights, KV and arithmetic in bfloat16, else in float32. Raises ModelFileError.
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        positions: int,
+        tiles: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = _CPU,
+        attention: PagedAttention | None = None,
+    ) -> None:
+        """Dequantise the weights and make a KV cache of ``tiles`` tiles of 16 tokens, for windows of ``positions``.
+
+        Weights, KV and arithmetic are in ``dtype``. ``attention`` is GatherAttention unless given. Raises
+        ModelFileError.
         """
-        self._shape = shape = model.shape
-        self._dtype = torch.bfloat16 if bf16 else torch.float32
-        self._embedding = self._matrix(model.embedding)
+        self.shape = shape = model.shape
+        self.dtype, self.device = dtype, device
+        self._attention = attention or GatherAttention()
+        self.embedding = self._matrix(model.embedding)
         own_head = model.head.tensor is not model.embedding.tensor
-        self._head = self._matrix(model.head) if own_head else self._embedding
-        self._final_norm = model.final_norm.to(self._dtype)
+        self._head = self._matrix(model.head) if own_head else self.embedding
+        self.embedding_scale = float(torch.tensor(shape.embedding_scale).to(dtype))  # rounded, as it was in training
+        self._final_norm = _Norm(self._norm_weight(model.final_norm), shape.norm_epsilon)
         self._layers = [self._layer(model.layer(index)) for index in range(shape.layers)]
-        self._rotary = tuple(table.to(self._dtype) for table in model.shape.rotaries[0].table(positions))
-        slots = tiles * TOKENS_PER_TILE
-        # Memory that is only reserved until a block is first written; zeros are real memory at once.
-        self._kv = torch.empty(shape.layers, 2, slots, shape.kv_heads, shape.head_dim, dtype=self._dtype)
+        self._rotaries = [
+            tuple(table.to(device, dtype) for table in rotary.table(positions)) for rotary in shape.rotaries
+        ]
+        self.resize(tiles)
 
-    @torch.inference_mode()
+    @property
+    def weight_bytes(self) -> int:
+        """Weights that a decode step reads: all matrices, but for the embedding's other rows."""
+        return self._head.nbytes + sum(layer.nbytes for layer in self._layers)
+
+    def resize(self, tiles: int) -> None:
+        """Another KV cache, of ``tiles`` tiles; what was in the old one is gone."""
+        shape = self.shape
+        slots = tiles * TOKENS_PER_TILE
+        self.kv = torch.empty(0)  # the old one's memory first
+        # Memory that a processor only reserves until a block is first written; zeros are real memory at once.
+        self.kv = torch.empty(
+            shape.layers, 2, slots, shape.kv_heads, shape.head_dim, dtype=self.dtype, device=self.device
+        )
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """See Forward."""
-        sequences = [_Slots(batch, index) for index in range(len(batch.position))]
-        written = torch.cat([sequence.slots[sequence.position :] for sequence in sequences])
-        positions = torch.cat([torch.arange(each.position, len(each.slots)) for each in sequences])
-        cosine, sine = (table[positions][:, None, :] for table in self._rotary)
-        x = functional.embedding(torch.from_numpy(batch.ids.astype("int64")), self._embedding)
-        for layer, kv in zip(self._layers, self._kv, strict=True):
-            x = x + self._attention(layer, kv, self._norm(x, layer.attention_norm), sequences, written, cosine, sine)
-            gate, up = functional.linear(self._norm(x, layer.ffn_norm), layer.gate_up).chunk(2, dim=-1)
-            x = x + functional.linear(functional.silu(gate) * up, layer.down)
-        x = self._norm(x[torch.from_numpy(batch.output_row.astype("int64"))], self._final_norm)
-        return functional.linear(x, self._head).float()
+        return self.step(TorchBatch.of(batch, self.device)).float().cpu()
 
-    def _attention(
-        self,
-        layer: "_Layer",
-        kv: torch.Tensor,
-        x: torch.Tensor,
-        sequences: list["_Slots"],
-        written: torch.Tensor,
-        cosine: torch.Tensor,
-        sine: torch.Tensor,
-    ) -> torch.Tensor:
-        shape = self._shape
-        qkv = functional.linear(x, layer.qkv).view(len(x), -1, shape.head_dim)
-        q, k, v = qkv.tensor_split((shape.heads, shape.heads + shape.kv_heads), dim=1)
-        q, k = _rotated(q, cosine, sine), _rotated(k, cosine, sine)
-        kv[0, written], kv[1, written] = k, v
-        out = torch.empty_like(q)
-        for sequence in sequences:
-            keys, values = (kv[part, sequence.slots].transpose(0, 1)[None] for part in (0, 1))
-            queries = q[sequence.rows].transpose(0, 1)[None]
-            mask = sequence.mask()
-            attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
-            out[sequence.rows] = attended[0].transpose(0, 1)
-        return functional.linear(out.flatten(1), layer.out)
+    @torch.inference_mode()
+    def step(self, batch: TorchBatch) -> torch.Tensor:
+        """Compute the batch's tokens and write their KV; logits ``[outputs, vocab]`` on the device, in the dtype."""
+        angles = [(cosine[batch.positions, None], sine[batch.positions, None]) for cosine, sine in self._rotaries]
+        x = functional.embedding(batch.ids, self.embedding)
+        if self.embedding_scale != 1:
+            x = x * self.embedding_scale
+        for layer, kind, (keys, values) in zip(self._layers, self.shape.kinds, self.kv, strict=True):
+            q, k, v = self._projected(layer, layer.attention_norm(x), *angles[kind.rotary])
+            keys[batch.slots], values[batch.slots] = k, v
+            attended = self._attention(
+                q, keys, values, batch, scale=self.shape.attention_scale, window=kind.window
+            ).flatten(1)
+            x = x + layer.after_attention_norm(functional.linear(attended, layer.out))
+            x = x + layer.after_ffn_norm(layer.fed_forward(layer.ffn_norm(x), self.shape.activation))
+        return functional.linear(self._final_norm(x[batch.output_row]), self._head)
 
-    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return functional.rms_norm(x, weight.shape, weight, self._shape.norm_epsilon)
-
-    def _matrix(self, *rows: Rows) -> torch.Tensor:
-        parts = []
-        for tensor, order in rows:
-            values = dense(tensor).to(self._dtype)
-            parts.append(values if order is None else values[torch.from_numpy(order)])
-        return torch.cat(parts)
+    def _projected(
+        self, layer: "_Layer", x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads
+        qkv = functional.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, self.shape.head_dim)
+        q, k, v = qkv.tensor_split((heads, heads + kv_heads), dim=1)
+        return _rotated(layer.query_norm(q), cosine, sine), _rotated(layer.key_norm(k), cosine, sine), v
 
     def _layer(self, layer: DecoderLayer) -> "_Layer":
         return _Layer(
             qkv=self._matrix(*layer.qkv),
+            qkv_bias=None if layer.qkv_bias is None else layer.qkv_bias.to(self.device, self.dtype),
             out=self._matrix(layer.out),
             gate_up=self._matrix(layer.gate, layer.up),
             down=self._matrix(layer.down),
-            attention_norm=layer.attention_norm.to(self._dtype),
-            ffn_norm=layer.ffn_norm.to(self._dtype),
-        )
+            norms=[
+                _Norm(self._norm_weight(weight), self.shape.norm_epsilon)
+                for weight in (
+                    layer.attention_norm, layer.query_norm, layer.key_norm, layer.after_attention_norm,
+                    layer.ffn_norm, layer.after_ffn_norm,
+                )
+            ],
+        )  # fmt: skip
+
+    def _matrix(self, *rows: Rows) -> torch.Tensor:
+        parts = []
+        for tensor, order in rows:
+            values = stored_values(tensor).to(self.device, self.dtype)
+            parts.append(values if order is None else values[torch.from_numpy(order).to(self.device)])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _norm_weight(self, weight: torch.Tensor | None) -> torch.Tensor | None:
+        """In the dtype where that changes nothing, and torch has one operation for all of a norm; else in float32."""
+        if weight is None:
+            return None
+        rounded = weight.to(self.dtype)
+        return (rounded if torch.equal(rounded.float(), weight) else weight).to(self.device)
+
+
+class _Norm:
+    """An RMS norm over the last dimension; without a weight it is not there, and changes nothing."""
+
+    def __init__(self, weight: torch.Tensor | None, epsilon: float) -> None:
+        self._weight, self._epsilon = weight, epsilon
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self._weight
+        if weight is None:
+            return x
+        normed = functional.rms_norm(x.to(weight.dtype), weight.shape, weight, self._epsilon)
+        return normed.to(x.dtype)
 
 
 class _Layer:
-    def __init__(self, **weights: torch.Tensor) -> None:
-        self.qkv, self.out = weights["qkv"], weights["out"]
-        self.gate_up, self.down = weights["gate_up"], weights["down"]
-        self.attention_norm, self.ffn_norm = weights["attention_norm"], weights["ffn_norm"]
+    def __init__(
+        self,
+        *,
+        qkv: torch.Tensor,
+        qkv_bias: torch.Tensor | None,
+        out: torch.Tensor,
+        gate_up: torch.Tensor,
+        down: torch.Tensor,
+        norms: Sequence[_Norm],
+    ) -> None:
+        self.qkv, self.qkv_bias, self.out, self.gate_up, self.down = qkv, qkv_bias, out, gate_up, down
+        self.attention_norm, self.query_norm, self.key_norm, self.after_attention_norm = norms[:4]
+        self.ffn_norm, self.after_ffn_norm = norms[4:]
 
+    @property
+    def nbytes(self) -> int:
+        return sum(matrix.nbytes for matrix in (self.qkv, self.out, self.gate_up, self.down))
 
-class _Slots:
-    """Where one sequence of a batch has its rows, and its KV from the first token on."""
-
-    def __init__(self, batch: Batch, index: int) -> None:
-        first, end = int(batch.first_row[index]), int(batch.first_row[index + 1])
-        self.rows = slice(first, end)
-        self.position = int(batch.position[index])
-        length = self.position + end - first
-        at = int(batch.table_at[index])
-        num_tiles = -(-length // TOKENS_PER_TILE)
-        tiles = torch.from_numpy(batch.tables[at : at + num_tiles].astype("int64"))
-        offsets = torch.arange(TOKENS_PER_TILE)
-        self.slots = (tiles[:, None] * TOKENS_PER_TILE + offsets).flatten()[:length]
-
-    def mask(self) -> torch.Tensor | None:
-        """Which of its tokens each row sees; None for a single one, which sees all."""
-        count = len(self.slots) - self.position
-        if count == 1:
-            return None
-        return torch.ones(count, len(self.slots), dtype=torch.bool).tril(self.position)
+    def fed_forward(self, x: torch.Tensor, activation: Activation) -> torch.Tensor:
+        gate, up = functional.linear(x, self.gate_up).chunk(2, dim=-1)
+        active = functional.silu(gate) if activation == "silu" else functional.gelu(gate, approximate="tanh")
+        return functional.linear(active * up, self.down)
 
 
 def _rotated(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,12 @@ from genkan.errors import EngineUnavailable
 
 pytestmark = pytest.mark.anyio
 
-SNAPSHOT: dict[str, Any] = {"models": ["m", "n"], "model": "m", "pages": 2, "namespaces": [{"tenant": None, "children": []}]}
+SNAPSHOT: dict[str, Any] = {
+    "models": ["m", "n"],
+    "model": "m",
+    "pages": 2,
+    "namespaces": [{"tenant": None, "children": []}],
+}
 CHROME = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 
 

@@ -63,7 +63,9 @@ async def main(url, folder, name):
             print("settled", asked.request_id, flush=True)
         await asyncio.sleep(0)
 
-asyncio.run(main(*sys.argv[1:]))
+print("ready", "to begin", flush=True)
+if sys.stdin.readline():
+    asyncio.run(main(*sys.argv[1:]))
 """
 
 
@@ -73,8 +75,16 @@ class Process:
     def __init__(self, url: str, folder: Path, name: str) -> None:
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         line = [sys.executable, "-c", WORKER, url, str(folder), name]
-        self._process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environ)
+        self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
         self.said: list[list[str]] = []
+
+    def begin(self) -> None:
+        """It has loaded everything, and waits for this."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().startswith("ready")
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
 
     def listen(self, lines: int) -> None:
         """Until it has said that many more."""
@@ -82,12 +92,12 @@ class Process:
         self.said += [self._process.stdout.readline().split() for _ in range(lines)]
 
     def kill(self) -> None:
-        """``kill -9``, wherever it is."""
+        """``kill -9``, wherever it is; once more does nothing."""
         self._process.kill()
         assert self._process.stdout is not None
-        self.said += [line.split() for line in self._process.stdout if line.endswith("\n")]
-        self._process.wait()
-        self._process.stdout.close()
+        if not self._process.stdout.closed:
+            self.said += [line.split() for line in self._process.stdout if line.endswith("\n")]
+            self._process.communicate()
 
 
 @asynccontextmanager
@@ -121,17 +131,20 @@ async def test_workers_killed_while_redis_is_paused_lose_nothing_and_double_noth
     dice = random.Random(5)
     with running_redis(kind, tmp_path) as redis:
         said: list[list[str]] = []
-        for n in range(4):
-            worker = Process(redis.url, journal, f"w{n}")
-            try:
-                worker.listen(1)
-                worker.listen(dice.randrange(400))
+        workers = [Process(redis.url, journal, f"w{n}") for n in range(4)]  # all load at once, one works at a time
+        try:
+            for worker in workers:
+                worker.begin()
+                worker.listen(1 + dice.randrange(400))
                 redis.pause()
                 worker.listen(10)  # what it does then waits in the socket, or in its memory
-            finally:
                 worker.kill()
                 redis.resume()
-            said += worker.said
+                said += worker.said
+        finally:
+            for worker in workers:
+                worker.kill()
+            redis.resume()
         async with redis_ledger(redis, journal) as (accounts, _):
             await eventually(lambda: segments_in(journal) == [])
             rows, remaining = await rows_of(accounts), (await accounts.read(PLAN))[2].remaining

@@ -43,7 +43,8 @@ def shown(registry: CollectorRegistry) -> dict[str, float | None]:
     """The metric that belongs to each number of EngineStatistics."""
     names = {field: f"genkan_engine_{NAMES.get(field, field)}" for field in (*NOW, *SO_FAR)}
     return {
-        field: registry.get_sample_value(name if field in NOW else f"{name}_total", MODEL) for field, name in names.items()
+        field: registry.get_sample_value(name if field in NOW else f"{name}_total", MODEL)
+        for field, name in names.items()
     }
 
 

@@ -14,8 +14,9 @@ from genkan.engine.attention.paged import PagedAttention
 from genkan.engine.batch import TOKENS_PER_TILE, Batch
 from genkan.engine.config import EngineConfig
 from genkan.engine.gpu.decode_graphs import SIZES, CudaCapture, DecodeGraphs
-from genkan.engine.gpu.gpu_memory import gpu_memory, kv_budget_bytes
+from genkan.engine.gpu.gpu_memory import kv_budget_bytes
 from genkan.engine.gpu.swap_space import SwapSpace
+from genkan.engine.kv_memory import token_bytes
 from genkan.engine.models.decoder import Decoder
 from genkan.engine.torch_batch import TorchBatch
 from genkan.engine.torch_model import TorchModel
@@ -71,6 +72,11 @@ class GpuModel:
         """Blocks that preempted sequences may have in the machine's memory; 0 without swapping."""
         return 0 if self._swap is None else self._swap.num_blocks
 
+    @property
+    def weight_bytes(self) -> int:
+        """Weights that a decode step reads."""
+        return self._model.weight_bytes
+
     @torch.inference_mode()
     def forward(self, batch: Batch) -> torch.Tensor:
         """See Forward, but the logits, float32, are on the GPU. Raises MemoryError."""
@@ -86,18 +92,13 @@ class GpuModel:
         assert self._swap is not None
         self._swap.copy_out(blocks, host_blocks)
 
-    def copy_in(self, host_blocks: Sequence[int], blocks: Sequence[int]) -> None:
+    def copy_in(self, blocks: Sequence[int], host_blocks: Sequence[int]) -> None:
         """See Swaps."""
         assert self._swap is not None
-        self._swap.copy_in(host_blocks, blocks)
-
-    def memory(self) -> dict[str, int]:
-        """Bytes of the GPU's memory by kind; see `gpu_memory`."""
-        return gpu_memory(self._device)
+        self._swap.copy_in(blocks, host_blocks)
 
     def _block_bytes(self, config: EngineConfig) -> int:
-        shape = self._model.shape
-        return 2 * shape.layers * shape.kv_heads * shape.head_dim * self.dtype.itemsize * config.block_size
+        return config.block_size * token_bytes(self._model.shape, bf16=self.dtype.itemsize == 2)
 
     def _largest_step_bytes(self, config: EngineConfig) -> int:
         """What a step takes beside weights and KV: all tokens that there may be, and as many logits as sequences."""

@@ -28,7 +28,7 @@ class SwapSpace:
             self._host[host_block].copy_(self._blocks[:, :, block], non_blocking=True)
         self._wait()
 
-    def copy_in(self, host_blocks: Sequence[int], blocks: Sequence[int]) -> None:
+    def copy_in(self, blocks: Sequence[int], host_blocks: Sequence[int]) -> None:
         """Copy ``host_blocks`` back into ``blocks`` on the device, one for one."""
         for host_block, block in zip(host_blocks, blocks, strict=True):
             self._blocks[:, :, block].copy_(self._host[host_block], non_blocking=True)

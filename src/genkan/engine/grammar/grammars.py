@@ -38,7 +38,7 @@ class CompiledGrammar:
 
     def matcher(self) -> Matcher:
         """One at the grammar's beginning, for one answer. Cost: 10 µs."""
-        return GuidedMatcher(self._root.deep_copy(), self._vocabulary, self._wording.reach, self._wording.required)
+        return GuidedMatcher(self._root.deep_copy(), self._vocabulary, self._wording)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """One answer in its grammar, on llguidance."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ import numpy.typing as npt
 from llguidance import LLMatcher
 
 from genkan.engine.grammar.closing import ClosingSearch
-from genkan.engine.grammar.reach import Reach
 from genkan.engine.grammar.token_table import TokenTable
+from genkan.engine.grammar.wording import Wording
 from genkan.errors import EngineFailed
 
 _MARKS = b":,[{"
@@ -19,12 +20,14 @@ _MARKS = b":,[{"
 class Vocabulary:
     """What all grammars of a model share. ``size`` ids are known; ``ending_ids`` are those that end an answer.
 
-    ``marks`` counts, for each token that has any, JSON's marks after which there may be a choice.
+    ``marks`` counts, for each token that has any, JSON's marks after which there may be a choice. The ids in ``split``
+    end in the middle of a character.
     """
 
     size: int
     ending_ids: frozenset[int]
     marks: Mapping[int, int]
+    split: frozenset[int]
     closing: ClosingSearch
 
     @classmethod
@@ -32,7 +35,8 @@ class Vocabulary:
         """Costs 20 ms for 49,152 tokens."""
         counts = ((index, len(token) - len(token.translate(None, _MARKS))) for index, token in enumerate(table.tokens))
         marks = {index: number for index, number in counts if number}
-        return cls(len(table.tokens), frozenset(table.ending_ids()), marks, closing)
+        split = frozenset(index for index, token in enumerate(table.tokens) if _ends_in_a_character(token))
+        return cls(len(table.tokens), frozenset(table.ending_ids()), marks, split, closing)
 
 
 class GuidedMatcher:
@@ -43,14 +47,14 @@ class GuidedMatcher:
     the way, and remembers it: so there always is one that fits what remains, if ever there was.
     """
 
-    def __init__(self, state: LLMatcher, vocabulary: Vocabulary, reach: Reach, required: frozenset[str]) -> None:
+    def __init__(self, state: LLMatcher, vocabulary: Vocabulary, wording: Wording) -> None:
         self._state = state
         self._vocabulary = vocabulary
-        self._reach = reach
-        self._required = required
+        self._wording = wording
+        self._reach = wording.reach
         self._bits = np.zeros((vocabulary.size + 31) // 32 * 4, np.uint8)
         self._bits_at = self._bits.ctypes.data
-        self._bound = reach.least
+        self._bound = wording.reach.least
         self._way: list[int] | None = None  # from where the answer is; None: not known
         self._is_lost = False  # no way that fits was found when it was last looked for
 
@@ -86,7 +90,12 @@ class GuidedMatcher:
         after = self._state.deep_copy()
         if not after.consume_token(token):
             self._consume(token)  # which fails as well, and says why
-        way = self._way[1:] if self._way and self._way[0] == token else self._search(after, remaining)
+        if not remaining and after.is_accepting():
+            way: list[int] | None = []  # it is cut, and nothing is open
+        elif self._way and self._way[0] == token:
+            way = self._way[1:]
+        else:
+            way = self._search(after, remaining)
         if way is None:
             return self._turn(token, after, remaining)
         self._state, self._way, self._is_lost = after, way, False
@@ -97,7 +106,7 @@ class GuidedMatcher:
         """Take the first step of the way that fits instead of ``token``, if there is a way that fits."""
         way = self._way or (None if self._is_lost else self._search(self._state, remaining + 1))
         farther = len(way or ()) + self._reach.step * max(1, self._choices(token))
-        if way and remaining < farther:
+        if way and remaining < farther and not (len(way) == 1 and self._is_half_a_character(token)):
             self._consume(way[0])
             self._way, self._bound = way[1:], len(way) + self._reach.step
             return way[0]
@@ -106,8 +115,12 @@ class GuidedMatcher:
         self._state, self._way, self._is_lost = after, None, way is None
         return token
 
+    def _is_half_a_character(self, token: int) -> bool:
+        """Whether it only begins one: as the last of a text that is cut it does no harm, and the text goes on else."""
+        return token in self._vocabulary.split
+
     def _search(self, state: LLMatcher, limit: int) -> list[int] | None:
-        return self._vocabulary.closing.path(state, limit, self._required, is_json=self._reach.by_marks)
+        return self._vocabulary.closing.path(state, limit, self._wording.required, is_json=self._wording.is_json)
 
     def _consume(self, token: int) -> None:
         if not self._state.consume_token(token):
@@ -117,6 +130,14 @@ class GuidedMatcher:
     def _check(self) -> None:
         if self._state.is_error():
             raise EngineFailed(f"The answer's grammar can go on no more: {plain(self._state.get_error())}")
+
+
+def _ends_in_a_character(token: bytes) -> bool:
+    if token.isascii():
+        return False
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(token)
+    return bool(decoder.getstate()[0])
 
 
 def plain(error: str) -> str:

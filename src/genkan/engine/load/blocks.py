@@ -68,6 +68,21 @@ def dense(tensor: GgufTensor) -> torch.Tensor:
     return torch.from_numpy(values.reshape(tensor.shape))
 
 
+def stored_values(tensor: GgufTensor) -> torch.Tensor:
+    """The values of ``tensor`` in the type that it is stored in, or in float32 where it is quantised; a copy.
+
+    Raises ModelFileError, as ``dense`` does.
+    """
+    match tensor.kind:
+        case "F16":
+            values = torch.from_numpy(tensor.data.view("<f2").copy())
+        case "BF16":
+            values = torch.from_numpy(tensor.data.view("<i2").copy()).view(torch.bfloat16)
+        case _:
+            return dense(tensor)
+    return values.reshape(tensor.shape)
+
+
 def int4_groups(tensor: GgufTensor) -> Int4Groups:
     """The codes and scales of a tensor of kind Q4_0, Q4_1 or Q4_K, in memory of their own.
 

@@ -71,9 +71,10 @@ _KINDS = {  # a ggml type's number: its name, the values in a block, the bytes o
 class GgufTensor:
     """One tensor as it is stored.
 
-    ``kind`` is ggml's name of its type, such as ``Q4_1``. ``shape`` is row-major, the reverse of the file's order: a
-    weight matrix is ``(rows, cols)``. ``data`` is a read-only view of the mapped file, ``[rows, bytes of a row]``;
-    one row for a vector, all the leading dimensions together for a tensor of more than two.
+    ``kind`` is ggml's name of its type, such as ``Q4_1``; of a safetensors file, that format's. ``shape`` is row-major,
+    the reverse of a GGUF file's order: a weight matrix is ``(rows, cols)``. ``data`` is a read-only view of the mapped
+    file, ``[rows, bytes of a row]``; one row for a vector, all the leading dimensions together for a tensor of more
+    than two.
     """
 
     name: str
