@@ -75,9 +75,11 @@ class Engine(Worker):
         try:
             for model in config.engine_models.values():
                 settings = config.engine_of(model)
-                check_window(settings, locate(settings.model))
-                check_memory(settings)
-                check_kernels(settings.kernels)
+                path = locate(settings.model)
+                if settings.backend == "genkan":
+                    check_window(settings, path)
+                    check_memory(settings)
+                    check_kernels(settings.kernels)
         except (ConfigError, ModelFileError) as error:
             sys.exit(f"genkan: {error}")
 

@@ -4,17 +4,22 @@ Nothing here imports torch before a model is loaded: the gateway's process impor
 """
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from genkan.clock import SystemClock
 from genkan.config import Config, ModelConfig
+from genkan.engine.config import EngineConfig
 from genkan.engine.turns import Turns
 from genkan.telemetry.metrics import EngineMetrics
 
 if TYPE_CHECKING:
-    from genkan.engine.config import EngineConfig
+    from genkan.engine.client import EngineClient
+    from genkan.engine.grammar.grammars import Grammars
     from genkan.serving.local_model import LocalModel
+    from genkan.upstream.tokenizer import TextTokenizer
 
 
 class EngineAssembly:
@@ -40,22 +45,65 @@ class EngineAssembly:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         model = self._models[name]
         settings = self._config.engine_of(model)
-        return self._embedded(model, settings)
+        return self._with_vllm(model, settings) if settings.backend == "vllm" else self._embedded(model, settings)
 
-    def _embedded(self, model: ModelConfig, settings: "EngineConfig") -> "LocalModel":
+    def _embedded(self, model: ModelConfig, settings: EngineConfig) -> "LocalModel":
         from genkan.engine.engine import Engine
         from genkan.engine.model_runner import ModelRunner
-        from genkan.serving.local_model import LocalModel
-        from genkan.upstream.tokenizer import TextTokenizer
 
-        runner = ModelRunner(settings)
-        tokenizer = TextTokenizer(runner.metadata)
+        runner = ModelRunner(settings, self._turns)
+        tokenizer = _tokenizer(runner.path, runner.metadata)
+        grammars = _grammars(tokenizer, settings, runner.vocab_size)
         runner.check()
-        return LocalModel(
-            Engine(runner, settings, self._metrics.of(model.name), on_broken=self._on_broken),
-            tokenizer,
-            name=model.name,
-            fingerprint=f"fp_{runner.digest[:10]}",
-            defaults=model.defaults,
-            clock=SystemClock(),
-        )
+        memory = runner.device_memory if runner.device.type == "cuda" else None
+        observer = self._metrics.of(model.name, memory)
+        engine = Engine(runner, settings, observer, grammars=grammars, on_broken=self._on_broken)
+        return _answering(model, engine, tokenizer, runner.digest)
+
+    def _with_vllm(self, model: ModelConfig, settings: EngineConfig) -> "LocalModel":
+        from genkan.engine.load.gguf import read_metadata
+        from genkan.engine.load.source import locate
+        from genkan.engine.vllm_engine import VllmEngine
+
+        path = locate(settings.model)
+        tokenizer = _tokenizer(path, {} if path.is_dir() else read_metadata(path))
+        engine = VllmEngine(settings, self._metrics.of(model.name), on_broken=self._on_broken)
+        return _answering(model, engine, tokenizer, sha256(str(path).encode()).hexdigest())
+
+
+def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> "TextTokenizer":
+    from genkan.upstream.tokenizer import TextTokenizer
+
+    return TextTokenizer.of_folder(path) if path.is_dir() else TextTokenizer.of_gguf(metadata)
+
+
+def _grammars(tokenizer: "TextTokenizer", settings: EngineConfig, vocab_size: int) -> "Grammars":
+    from genkan.engine.grammar.grammars import Grammars
+    from genkan.engine.grammar.token_table import TokenTable
+
+    table = TokenTable(
+        tokens=tokenizer.token_bytes(),
+        stop_ids=tokenizer.stop_ids,
+        eos_id=tokenizer.eos_id,
+        special=tokenizer.special_ids,
+    )
+    return Grammars(
+        table,
+        timeout_s=settings.grammar_timeout_s,
+        max_bytes=settings.max_grammar_bytes,
+        cache=settings.grammar_cache,
+        vocab_size=vocab_size,
+    )
+
+
+def _answering(model: ModelConfig, engine: "EngineClient", tokenizer: "TextTokenizer", digest: str) -> "LocalModel":
+    from genkan.serving.local_model import LocalModel
+
+    return LocalModel(
+        engine,
+        tokenizer,
+        name=model.name,
+        fingerprint=f"fp_{digest[:10]}",
+        defaults=model.defaults,
+        clock=SystemClock(),
+    )

@@ -16,11 +16,12 @@ from genkan.engine.config import EngineConfig
 from genkan.engine.model_runner import ModelRunner
 
 BATCHES = (1, 8, 32)
-QUICK_BATCHES = (1, 8)
+QUICK_BATCHES = (1, 2)
 PROMPT_TOKENS = 64
 PREFILL_TOKENS = 1_024
+QUICK_PREFILL_TOKENS = 128
 NEW_TOKENS = 64
-QUICK_NEW_TOKENS = 8  # enough that the first of 8 sequences still decodes when the last begins
+QUICK_NEW_TOKENS = 4  # enough that the first of 2 sequences still decodes when the last begins
 WARM_UP_TOKENS = 2
 
 DECODE_ARMS = ("genkan", "transformers", "transformers_cb")
@@ -60,13 +61,13 @@ def _rate(arm: Decode, prompts: list[list[int]], new_tokens: int) -> Mapping[str
     return {"tok_s": decode_rate(arm(prompts, new_tokens))}
 
 
-def prefill_rounds(arms: Mapping[str, Prefill], rounds: int) -> Rounds:
-    """``tok_s`` of every arm on one prompt of 1,024 tokens; one warm-up each, which is not counted."""
-    prompt = Workload(0).prompt(PREFILL_TOKENS)
+def prefill_rounds(arms: Mapping[str, Prefill], rounds: int, prompt_tokens: int = PREFILL_TOKENS) -> Rounds:
+    """``tok_s`` of every arm on one prompt; one warm-up each, which is not counted."""
+    prompt = Workload(0).prompt(prompt_tokens)
     for arm in arms.values():
         arm(prompt)
     timed: dict[str, Arm] = {name: partial(_prefill_rate, arm, prompt) for name, arm in arms.items()}
-    return interleaved("prefill of 1,024 tokens", timed, rounds)
+    return interleaved(f"prefill of {prompt_tokens:,} tokens", timed, rounds)
 
 
 def _prefill_rate(arm: Prefill, prompt: list[int]) -> Mapping[str, float]:
@@ -79,6 +80,7 @@ class Outcome:
 
     decode: Mapping[int, Rounds]
     prefill: Rounds
+    prefill_tokens: int
     cold_start: Rounds
 
     def decode_medians(self) -> dict[str, dict[str, float | None]]:
@@ -93,14 +95,17 @@ class Outcome:
             [
                 report.table("Decode by batch, tokens/s", self.decode_medians()),
                 *(line for batch, rounds in self.decode.items() for line in _ratios(f"batch {batch}", rounds)),
-                report.table("\nPrefill, tokens/s", {str(PREFILL_TOKENS): self.prefill_medians()}),
+                report.table("\nPrefill, tokens/s", {str(self.prefill_tokens): self.prefill_medians()}),
                 *_ratios("prefill", self.prefill),
                 f"\nCold start, s: {self.cold_start.median('genkan', 's'):.2f}",
             ]
         )
 
     def summary(self) -> dict[str, Any]:
-        """The medians by the names that the README and CI know; None for an arm that could not run."""
+        """The medians by the names that the README and CI know; None for an arm that could not run.
+
+        ``prefill_1k`` is of fewer tokens with ``--quick``, which measures nothing.
+        """
         return {
             "decode": self.decode_medians(),
             "prefill_1k": self.prefill_medians(),
@@ -123,6 +128,7 @@ def measure(options: Options) -> Outcome:
     config = EngineConfig(profile=options.profile, chunk_slowdown=None)
     cold = interleaved("cold start", {"genkan": lambda: {"s": cold_start.measure_s(options.profile)}}, options.rounds)
     new_tokens, batches = (QUICK_NEW_TOKENS, QUICK_BATCHES) if options.quick else (NEW_TOKENS, BATCHES)
+    prefill_tokens = QUICK_PREFILL_TOKENS if options.quick else PREFILL_TOKENS
     reference = Transformers(config.model)
     with load.serving(ModelRunner(config), config) as engine:
         decode_arms: dict[str, Decode] = {
@@ -132,8 +138,8 @@ def measure(options: Options) -> Outcome:
         }
         prefill_arms: dict[str, Prefill] = {"genkan": partial(prefill, engine), "transformers": reference.prefill}
         decoded = {batch: decode_rounds(decode_arms, batch, new_tokens, options.rounds) for batch in batches}
-        filled = prefill_rounds(prefill_arms, options.rounds)
-    return Outcome(decoded, filled, cold)
+        filled = prefill_rounds(prefill_arms, options.rounds, prefill_tokens)
+    return Outcome(decoded, filled, prefill_tokens, cold)
 
 
 @benchmark(default_rounds=5)
@@ -143,9 +149,8 @@ def main(options: Options) -> None:
     print(outcome.tables())
     title = f"profile {options.profile}"
     report.bars(options.out / "decode.png", f"Decode by batch, {title}", "tokens/s", outcome.decode_medians())
-    report.bars(
-        options.out / "prefill.png", f"Prefill, {title}", "tokens/s", {str(PREFILL_TOKENS): outcome.prefill_medians()}
-    )
+    prefills = {str(outcome.prefill_tokens): outcome.prefill_medians()}
+    report.bars(options.out / "prefill.png", f"Prefill, {title}", "tokens/s", prefills)
     report.finish(options.out, "engine", outcome.summary())
 
 

@@ -25,17 +25,21 @@ class CannotRun(Exception):
 class Transformers:
     """transformers' own llama, ready to generate."""
 
-    def __init__(self, source: str) -> None:
-        """Load the GGUF file that ``source``, as ``engine.model``, names. Cost: some 20 s. Raises ModelFileError."""
+    def __init__(self, source: str, device: str = "cpu") -> None:
+        """Load the GGUF file that ``source``, as ``engine.model``, names, onto ``device``. Cost: some 20 s.
+
+        Raises ModelFileError.
+        """
+        self._device = torch.device(device)
         config, tensors = _read(source)
-        self._model = _build(config, tensors)
+        self._model = _build(config, tensors).to(self._device)
         # Continuous batching swaps the attention of its model, so it has one of its own, on the same memory.
         self._cb_model = _build(config, tensors)
 
     def decode(self, prompts: list[list[int]], new_tokens: int) -> list[list[float]]:
         """When each token of each prompt came, by ``generate`` on one batch. The prompts are equally long."""
         times = _TokenTimes()
-        ids = torch.tensor(prompts)
+        ids = torch.tensor(prompts, device=self._device)
         with _all_cores(), torch.inference_mode():
             self._model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False, streamer=times
@@ -44,9 +48,11 @@ class Transformers:
 
     def prefill(self, prompt: list[int]) -> float:
         """Seconds of one forward pass over ``prompt`` that fills a KV cache and gives the last token's logits."""
+        ids = torch.tensor([prompt], device=self._device)
         began = time.perf_counter()
         with _all_cores(), torch.inference_mode():
-            self._model(torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
+            logits = self._model(ids, use_cache=True, logits_to_keep=1).logits
+            logits[0, -1, 0].item()  # a GPU is waited for
         return time.perf_counter() - began
 
     def decode_continuously(self, prompts: list[list[int]], new_tokens: int) -> list[list[float]]:
