@@ -60,21 +60,6 @@ def test_the_smallest_file_has_every_other_setting_at_its_default(tmp_path: Path
     assert (config.engine_upstream.name, list(config.engine_models)) == ("e", ["m"])
 
 
-def test_a_model_of_the_engine_has_the_engines_settings_but_for_its_own(tmp_path: Path) -> None:
-    text = """
-        upstreams: [{name: e, kind: engine}]
-        engine: {threads: 2, kv_memory_share: 0.2, model: first.gguf}
-        models:
-        - {name: m, upstream: e}
-        - {name: n, upstream: e, engine: {model: second.gguf, threads: null}}
-        """
-    config = loaded(tmp_path, text)
-    first, second = (config.engine_of(model) for model in config.models)
-    assert first is config.engine
-    assert (second.model, second.threads, second.kv_memory_share) == ("second.gguf", None, 0.2)
-    assert list(config.engine_models) == ["m", "n"]
-
-
 def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
     assert repr(loaded(tmp_path, SMALL + "server: {body_timeout_s: 3}").server.body_timeout_s) == "3.0"
 
@@ -376,26 +361,6 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
             "upstreams: [{name: e, kind: engine}, {name: f, kind: engine}]",
             "upstreams",
             "at most one may be of kind engine; given: e, f",
-        ),
-        (
-            "models: [{name: m, upstream: e}, {name: n, upstream: e}]",
-            "models[1].engine.model",
-            "must name a file, as 'm' has the one of engine.model",
-        ),
-        (
-            "models: [{name: m, upstream: e}, {name: n, deployments: [{upstream: e, model: m}], engine: {model: x}}]",
-            "models",
-            "the engine's models must have different names there; given: m, n",
-        ),
-        (
-            "models: [{name: m, upstream: e, engine: {max_sequences: 600, max_batched_tokens: 100}}]",
-            "models[0].engine.max_batched_tokens",
-            "must be at least max_sequences, 600, as each running sequence takes a token of a step",
-        ),
-        (
-            "models: [{name: m, upstream: e, engine: {max_batched_tokens: 16}}]",
-            "models[0].engine.max_batched_tokens",
-            "must be at least max_sequences, 64, as each running sequence takes a token of a step",
         ),
         (
             "routes: [{alias: a, chain: [m], cache: {semantic: 'on'}}]",
