@@ -68,8 +68,12 @@ async def cancel(task: Tokens) -> None:
 
 
 async def settled(engine: Engine, changes: Changes) -> None:
-    """Wait until nothing runs or waits any more; then all blocks are free or cached, and no page is locked."""
+    """Wait until nothing runs or waits any more; then all blocks are free or cached, and no page is locked.
+
+    Raises EngineUnavailable if the blocks are not as they should be.
+    """
     await changes.until_idle()
+    await engine.check()
     snapshot = await engine.prefix_cache_snapshot()
     assert snapshot["blocks"]["running"] == 0
     assert snapshot["evictable_pages"] == snapshot["pages"]

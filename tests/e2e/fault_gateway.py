@@ -26,6 +26,16 @@ PARKING = frozenset({"quota", "insufficient-balance", "unauthorized", "forbidden
 ON_REUSE = frozenset({"closes-on-reuse", "resets-on-reuse"})
 #: Faults that get an upstream, and connections, of their own: what other cases met must change nothing for them.
 SECLUDED = PARKING | ON_REUSE
+#: Where somebody waits, for a limit or for the time to come back. Upstreams keep each case of them apart, so that many
+#: can be asked at once.
+WAITING = frozenset(
+    {
+        *("429-retry-after-seconds", "429-retry-after-date", "429-retry-after-skewed-date", "429-retry-after-garbage"),
+        *("429-no-retry-after", "503-once-retry-after", "never-answers", "headers-then-silence", "role-then-silence"),
+        *("pings-only", "pings-only-after-40", "stalled-after-40", "endless-tokens", "open-after-done"),
+        *("slow-ok", "slow-drip", "one-byte-reads"),
+    }
+)
 #: Which always fail, and count as failures of the upstream.
 FAILING = ("503-for-ever", "500-for-ever", "reset-before-headers")
 #: With routes for the tests of what an answer tells of its way.
@@ -57,6 +67,11 @@ class Case:
     def model(self) -> str:
         """Its name for the gateway's clients."""
         return f"{self.route}.model"
+
+    @property
+    def name_there(self) -> str:
+        """Its name at the upstream."""
+        return f"{self.fault}@{self.use}.{self.chain}" if self.fault in WAITING else self.fault
 
     @property
     def upstream(self) -> str:
@@ -102,7 +117,7 @@ class FaultGateway:
 
     def attempts(self, case: Case) -> list[dict[str, Any]]:
         """What the upstream saw of ``case``."""
-        return self.primary.attempts(case.fault)
+        return self.primary.attempts(case.name_there)
 
     def wait_idle(self, limit_s: float = 3.0) -> None:
         """Until neither upstream is busy with anything that it was asked."""
@@ -156,7 +171,7 @@ def _configuration(primary: str, backup: str) -> dict[str, Any]:
     every = [*cases("then-ok"), *cases("alone"), *mixed_cases(), *_told_cases()]
     return {
         "upstreams": [*_upstreams(primary, backup), *_secluded_upstreams(primary, every)],
-        "models": [*_models(), *(_model(case.model, case.upstream, case.fault) for case in every)],
+        "models": [*_models(), *(_model(case.model, case.upstream, case.name_there) for case in every)],
         "routes": [*_routes(), *(_route(case.route, *_chain(case)) for case in every)],
     }
 

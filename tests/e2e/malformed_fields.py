@@ -240,7 +240,7 @@ def _wrong_options() -> Iterator[Malformed]:
     named = {"type": "json_schema", "json_schema": {"name": "no spaces", "schema": {}}}
     yield wrong_chat("format's name", response_format=named, param="response_format.json_schema.name")
     for body in ({"logprobs": 20, "n": 8, "max_tokens": 1000}, {"best_of": 2}):
-        yield wrong_request("text, too much", {**GOOD_TEXT, **body}, path=TEXT, param=next(iter(body)))
+        yield wrong_request(f"text, too much: {next(iter(body))}", {**GOOD_TEXT, **body}, path=TEXT, param=next(iter(body)))
 
 
 def _unsupported_options() -> Iterator[Malformed]:
@@ -399,7 +399,7 @@ def _wrong_calls() -> Iterator[Malformed]:
     yield call("stop 5", {"messages": messages, "stop": 5}, code=wrong_type, param="stop")
     yield call("stream 1", {"messages": messages, "stream": 1}, code=wrong_type, param="stream")
     yield call("genkan list", {"messages": messages, "genkan": []}, code=wrong_type, param="genkan")
-    yield call("tools", {"messages": messages, "tools": [{}]}, code="unsupported_parameter", param="tools")
+    yield call("tools", {"messages": messages, "tools": [{}]}, code=missing, param="tools[0].type")
     yield call("unknown key", {"messages": messages, "msgs": 1}, code="unsupported_parameter", param="msgs")
     yield call(
         "too long",

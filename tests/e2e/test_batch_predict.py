@@ -15,7 +15,7 @@ def asking(content: str, **options: Any) -> dict[str, Any]:
 
 
 def test_answers_come_in_order_and_errors_in_their_places(http: httpx.Client) -> None:
-    requests = [asking("Count to ten.", max_tokens=9), asking("x", stream=True), asking(CAPITAL), 5, asking("x", n=2)]
+    requests = [asking("Count to ten.", max_tokens=9), asking("x", stream=True), asking(CAPITAL), 5, asking("x", n=9)]
     answer = http.post("/batch_predict", json={"requests": requests})
     assert answer.status_code == 200, answer.text
     results = answer.json()["results"]

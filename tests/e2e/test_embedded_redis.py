@@ -8,14 +8,26 @@ from typing import Any
 
 import pytest
 import redis
-from e2e.live_server import READY_S, STOP_S, LiveServer, doomed_server, wait_until, without_engine
+from e2e.live_server import READY_S, STOP_S, LiveServer, doomed_server, running_server, wait_until, without_engine
 from redis_servers import answers
 
 
+def environ(folder: Path) -> dict[str, str]:
+    """Without an engine, which these tests do not need."""
+    return {"GENKAN_CONFIG": str(without_engine(folder)), "GENKAN__SERVER__WORKERS": "2"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveServer, None, None]:
+    """A ready server for all tests that leave it well; afterwards it ends cleanly."""
+    with running_server(environ(tmp_path_factory.mktemp("server"))) as server:
+        yield server
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Generator[LiveServer, None, None]:
-    """A ready server without an engine, which these tests do not need."""
-    with doomed_server({"GENKAN_CONFIG": str(without_engine(tmp_path)), "GENKAN__SERVER__WORKERS": "2"}) as server:
+def doomed(tmp_path: Path) -> Generator[LiveServer, None, None]:
+    """One of the test's own."""
+    with doomed_server(environ(tmp_path)) as server:
         yield server
 
 
@@ -64,16 +76,16 @@ def kill_9(server: LiveServer) -> None:
 
 @pytest.mark.parametrize("end", [sigterm, ctrl_c, kill_9])
 def test_it_ends_with_the_server_and_its_data_are_there_for_the_next(
-    server: LiveServer, end: Callable[[LiveServer], None]
+    doomed: LiveServer, end: Callable[[LiveServer], None]
 ) -> None:
-    url = published_url(server)
+    url = published_url(doomed)
     ask(url, "SET", "a", "1")
-    end(server)
-    server.wait_gone()
-    server.assert_clean_log()
-    server.start()
-    server.wait_ready()
-    again = published_url(server)
+    end(doomed)
+    doomed.wait_gone()
+    doomed.assert_clean_log()
+    doomed.start()
+    doomed.wait_ready()
+    again = published_url(doomed)
     assert ask(again, "GET", "a") == "1"
     assert again != url
     assert not Path(url.removeprefix("unix://")).parent.exists()
@@ -116,7 +128,7 @@ def test_a_server_that_cannot_start_leaves_nothing_running(server: LiveServer, t
         assert not (second.folder / "data" / "redis.url").exists()
     finally:
         second.destroy()
-    server.stop()
+    assert server.ready()
 
 
 def test_one_that_is_killed_comes_back_where_it_was(server: LiveServer) -> None:
@@ -129,7 +141,6 @@ def test_one_that_is_killed_comes_back_where_it_was(server: LiveServer) -> None:
     assert [pid] != redis_pids(server)
     assert "the embedded Redis has died" in server.log
     assert server.ready()
-    server.stop()
 
 
 def test_a_second_server_on_its_data_is_refused(server: LiveServer, tmp_path: Path) -> None:
@@ -145,4 +156,3 @@ def test_a_second_server_on_its_data_is_refused(server: LiveServer, tmp_path: Pa
         second.destroy()
     assert ask(published_url(server), "PING") is True
     assert server.ready()
-    server.stop()

@@ -345,28 +345,39 @@ def test_sigterm_lets_a_live_stream_end_in_words(server_of_its_own: LiveServer) 
     server.assert_clean_log()
 
 
-@pytest.mark.parametrize(
-    ("env", "named"),
-    [
-        ({"GENKAN__SERVER__WORKERS": "none"}, "server.workers"),
-        ({"GENKAN__UPSTREAMS__0__KIND": "teapot"}, "upstreams[0].kind"),
-        ({"GENKAN__ROUTES__0__CHAIN": "[nobody]"}, "routes[0].chain[0]"),
-        ({"GENKAN__ENGINE__COLOUR": "red"}, "engine.colour"),
-        ({"GENKAN_CONFIG": "no-such-file.yaml"}, "no-such-file.yaml"),
-        ({"GENKAN__ENGINE__MODEL": "no-such-model.gguf"}, "no-such-model.gguf"),
-        ({"GENKAN__ENGINE__MAX_MODEL_LEN": "100000"}, "engine.max_model_len"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_bad_configuration_ends_the_start_and_names_the_setting(env: dict[str, str], named: str) -> None:
-    server = LiveServer(env=env)
+#: The wrong setting, and what names it.
+BAD_CONFIGURATIONS = {
+    "server.workers": {"GENKAN__SERVER__WORKERS": "none"},
+    "upstreams[0].kind": {"GENKAN__UPSTREAMS__0__KIND": "teapot"},
+    "routes[0].chain[0]": {"GENKAN__ROUTES__0__CHAIN": "[nobody]"},
+    "engine.colour": {"GENKAN__ENGINE__COLOUR": "red"},
+    "no-such-file.yaml": {"GENKAN_CONFIG": "no-such-file.yaml"},
+    "no-such-model.gguf": {"GENKAN__ENGINE__MODEL": "no-such-model.gguf"},
+    "engine.max_model_len": {"GENKAN__ENGINE__MAX_MODEL_LEN": "100000"},
+}
+
+
+@pytest.fixture(scope="module")
+def badly_configured() -> Generator[dict[str, LiveServer], None, None]:
+    """A server for each, all started at once: each has its own folder and port, and uses one core."""
+    servers = {named: LiveServer(env=env) for named, env in BAD_CONFIGURATIONS.items()}
     try:
-        server.start()
-        assert server.process.wait(30) not in (0, None)
-        assert named in server.log
-        assert "Traceback" not in server.log
+        for server in servers.values():
+            server.start()
+        yield servers
     finally:
-        server.destroy()
+        for server in servers.values():
+            server.destroy()
+
+
+@pytest.mark.parametrize("named", BAD_CONFIGURATIONS)
+def test_a_bad_configuration_ends_the_start_and_names_the_setting(
+    badly_configured: dict[str, LiveServer], named: str
+) -> None:
+    server = badly_configured[named]
+    assert server.process.wait(60) not in (0, None)  # for all of them to load
+    assert named in server.log
+    assert "Traceback" not in server.log
 
 
 def test_serving_twice_on_one_port_fails_and_leaves_the_first_alone(server: LiveServer, sdk: openai.OpenAI) -> None:

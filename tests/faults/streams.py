@@ -200,11 +200,12 @@ async def endless_event(exchange: Exchange) -> None:
 
 @fault("endless-tokens", only="stream")
 async def endless_tokens(exchange: Exchange) -> None:
-    """The 60 tokens over and over, until the client goes."""
+    """The 60 tokens over and over, until the client goes; ``x_delay_ms`` in the body slows the flood down."""
+    delay_s = exchange.request.number("x_delay_ms", 0) / 1000
     await exchange.begin_chunks()
     await exchange.events(exchange.canonical.opening())
     while True:
-        await exchange.events(exchange.canonical.tokens())
+        await exchange.events(exchange.canonical.tokens(), delay_s=delay_s)
         await asyncio.sleep(0)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genkan.errors import InvalidRequest, UnsupportedOption
+from genkan.errors import ContextTooLong, InvalidRequest, UnsupportedOption
 from genkan.serving.bounds import check_ids
 from genkan.serving.tools.tool_use import ToolUse
 from genkan.upstream.tokenizer import TextTokenizer
@@ -35,9 +35,16 @@ class Prompting:
         """The prompts of ``request``, one for a chat. Long ones are rendered and encoded off the event loop.
 
         Raises InvalidRequest for a prompt without tokens, ids beyond the vocabulary, messages that the chat template
-        refuses, and UnsupportedOption for a chat with a model that has no template.
+        refuses, ContextTooLong for more messages than the window has tokens, and UnsupportedOption for a chat with a model that has no template.
         """
         if isinstance(request, ChatRequest):
+            if len(request.messages) > self._limit_tokens:  # a token each at least: not worth a second of rendering
+                raise ContextTooLong(
+                    limit_tokens=self._limit_tokens,
+                    prompt_tokens=len(request.messages),
+                    max_tokens=request.sampling.max_tokens or 1,
+                    param="messages",
+                )
             return [await self._chat(request.messages, tools)]
         assert isinstance(request, CompletionRequest)
         if sum(map(len, request.prompts)) <= _OFF_LOOP_CHARS:

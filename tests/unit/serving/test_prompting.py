@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from local_answers import chat, completion
 
-from genkan.errors import InvalidRequest, UnsupportedOption
+from genkan.errors import ContextTooLong, InvalidRequest, UnsupportedOption
 from genkan.serving.prompting import Prompt, Prompting
 from genkan.upstream.tokenizer import TextTokenizer
 from genkan.wire.chat import GenerationRequest
@@ -53,6 +53,13 @@ async def test_a_long_chat_does_not_either(tokenizer: TextTokenizer) -> None:
         await asyncio.sleep(0)
         turns += 1
     assert turns > 10
+
+
+async def test_more_messages_than_the_window_has_tokens_are_refused_unrendered(tokenizer: TextTokenizer) -> None:
+    messages = [{"role": "user", "content": ""}] * (LIMIT + 1)
+    with pytest.raises(ContextTooLong, match=f"{LIMIT} tokens.*at least {LIMIT + 1} in the prompt, 7 for"):
+        await prompts(tokenizer, chat(messages=messages, max_tokens=7))
+    assert len(await prompts(tokenizer, chat(messages=messages[:LIMIT]))) == 1
 
 
 async def test_a_model_without_a_template_completes_and_does_not_chat(smollm: "GgufFile") -> None:
