@@ -11,6 +11,8 @@ CONFIG ?= configs/local.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements
+# Two cores are used by two halves of the tests; whatever is new is in the other one.
+COMPUTING_TESTS := tests/property $(addprefix tests/unit/,cache engine serving upstream wire)
 # The CUDA build of torch is large; a machine without a GPU does without it.
 TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -47,8 +49,18 @@ serve: setup ## serve on HOST:PORT with CONFIG (127.0.0.1:3000, configs/local.ya
 	GENKAN_CONFIG=$(CONFIG) exec $(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
 .PHONY: test
-test: $(VENV)/.tests ## run every test
-	@$(BIN)/python -m pytest
+test: $(VENV)/.tests ## run every test, those that only compute beside those that mostly wait
+	@set -m # else what runs beside would ignore SIGINT, and hand that on to processes that tests start
+	log=$$(mktemp)
+	$(BIN)/python -m pytest -p no:cacheprovider $(COMPUTING_TESTS) >"$$log" 2>&1 &
+	beside=$$!
+	set +m
+	trap 'kill -- -$$beside 2>/dev/null || true; rm -f "$$log"' EXIT
+	failed=0
+	$(BIN)/python -m pytest $(COMPUTING_TESTS:%=--ignore=%) || failed=$$?
+	wait $$beside || failed=$$?
+	cat "$$log"
+	exit $$failed
 
 # A second real model, and Triton where torch brings none. The tests that need them are skipped where they cannot be had.
 $(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock | $(VENV)/.ready

@@ -14,6 +14,10 @@ from genkan.engine.grammar.wording import Wording
 from genkan.errors import EngineFailed
 
 _MARKS = b":,[{"
+#: ``[256, 8]``: for each byte of a bit mask the limits of its eight tokens, minus infinity where the bit is 0.
+_LIMITS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), np.inf, -np.inf
+).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ class GuidedMatcher:
         self._state.unsafe_compute_mask_ptr(self._bits_at, len(self._bits))
         self._check()
         size = min(self._vocabulary.size, len(row))
-        allowed = np.unpackbits(self._bits, count=size, bitorder="little").view(np.bool_)
-        np.copyto(row[:size], -np.inf, where=np.logical_not(allowed, out=allowed))
+        limits = _LIMITS.take(self._bits, axis=0, mode="clip").reshape(-1)[:size]
+        np.minimum(row[:size], limits, out=row[:size])  # without a branch: a mask of many runs costs no more
         row[size:] = -np.inf
 
     def take(self, token: int, remaining: int) -> int:
@@ -90,8 +94,8 @@ class GuidedMatcher:
         after = self._state.deep_copy()
         if not after.consume_token(token):
             self._consume(token)  # which fails as well, and says why
-        if not remaining and after.is_accepting():
-            way: list[int] | None = []  # it is cut, and nothing is open
+        if not remaining and after.is_accepting() and not self._reach.by_marks:
+            way: list[int] | None = []  # text is cut as it would be without a grammar; a number of JSON ends
         elif self._way and self._way[0] == token:
             way = self._way[1:]
         else:
@@ -106,7 +110,7 @@ class GuidedMatcher:
         """Take the first step of the way that fits instead of ``token``, if there is a way that fits."""
         way = self._way or (None if self._is_lost else self._search(self._state, remaining + 1))
         farther = len(way or ()) + self._reach.step * max(1, self._choices(token))
-        if way and remaining < farther and not (len(way) == 1 and self._is_half_a_character(token)):
+        if way and remaining < farther and not self._is_half_a_character(token, way[0]):
             self._consume(way[0])
             self._way, self._bound = way[1:], len(way) + self._reach.step
             return way[0]
@@ -115,9 +119,9 @@ class GuidedMatcher:
         self._state, self._way, self._is_lost = after, None, way is None
         return token
 
-    def _is_half_a_character(self, token: int) -> bool:
-        """Whether it only begins one: as the last of a text that is cut it does no harm, and the text goes on else."""
-        return token in self._vocabulary.split
+    def _is_half_a_character(self, token: int, instead: int) -> bool:
+        """Whether ``token`` only begins one, in a text that needs nothing but to end: it may as well be cut there."""
+        return token in self._vocabulary.split and instead in self._vocabulary.ending_ids
 
     def _search(self, state: LLMatcher, limit: int) -> list[int] | None:
         return self._vocabulary.closing.path(state, limit, self._wording.required, is_json=self._wording.is_json)

@@ -4,6 +4,9 @@ llguidance compiles most of JSON Schema 2020-12 and refuses much of the rest, bu
 words it has never heard of, formats, integers beyond the precision of a double, and options of its own that a client
 could put into a schema. So a schema is read here first, and only what has been shown to hold goes through. What was
 shown: ``tests/unit/engine/grammar/test_json_schema.py``.
+
+A number without bounds may be one that no double holds, 1e999: valid, and infinite to some readers. llguidance writes
+numbers that have bounds without an exponent, so bounds of ours would forbid 6.02e23 as well.
 """
 
 import json

@@ -17,7 +17,7 @@ _COMPACT: dict[str, Any] = {"whitespace_flexible": False}
 #: What an embedded schema may say of its own form. Any other, as of a space before a comma, is no better than free.
 _SEPARATORS: Final = {"item_separator": (",", ", "), "key_separator": (":", ": ")}
 _EMBEDDED = "%json"
-_LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_LITERAL = re.compile(r'"((?:[^"\\]|\\.?)*+)"?', re.DOTALL)  # without an end too: it is not looked for twice
 _LEAST_SPELT = 16  # tokens, for what its regular expressions ask for
 _MOST_SPELT = 64  # tokens that one choice commits to, beside a schema: more are those of other choices
 _OF_EXPRESSIONS = Reach(least=8, step=8, most=None)

@@ -125,8 +125,10 @@ def _arguments(tool: Tool) -> str:
 def _schema(text: str, strict: bool, spaced: bool = False) -> str:
     """A schema as grammars have it; ``strict``, it is refused if not all of it holds. Raises SchemaRefused.
 
-    ``spaced``: with a space after commas and colons, as models learnt to write calls and as templates repeat them in the
-    next turn, whose cached prefix would end at the call otherwise. The engine would refuse it too, but could not say whose it is. Cost: 10 µs for each schema in it.
+    ``spaced``: with a space after commas and colons, as models learnt to write calls and as templates repeat them in
+    the next turn, whose cached prefix would end at the call otherwise.
+
+    The engine would refuse it too, but could not say whose it is. Cost: 10 µs for each schema in it.
     """
     schema = json.loads(text)
     loose = loosened(schema)

@@ -37,6 +37,8 @@ def _bombs() -> Iterator[GrammarSpec]:
     yield text_spec("lark", 'start: s\ns: s s | "a" | ')
     yield text_spec("lark", 'start: a{1000}\na: b{1000}\nb: c{1000}\nc: "x"')
     yield text_spec("lark", "start: " + "(" * 20_000 + '"a"' + ")" * 20_000)
+    yield text_spec("lark", 'start: "a"\n# "' + r"\"" * 30_000)
+    yield text_spec("lark", "start: v0\n" + "\n".join(f"v{n}: %json {{}}" for n in range(2500)))
     yield _json({"enum": [f"value number {number}" for number in range(2000)]})
     yield _json({"enum": list(range(5000))})
     yield _json({"type": "string", "maxLength": 10**9})

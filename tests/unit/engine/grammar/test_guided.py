@@ -98,3 +98,22 @@ async def test_a_token_that_is_not_allowed(real: Grammars, table: TokenTable) ->
         matcher = (await real.compiled(spec({"enum": ["a", "bc"]}))).matcher()
         with pytest.raises(EngineFailed, match="go on no more"):
             _follow(matcher, table, b"x", remaining)
+
+
+FREE = "start: TEXT\nTEXT: /(?s:.*)/"
+
+
+@pytest.mark.parametrize("text", [b"Once upon", "thị trấn".encode(), "안녕".encode()])
+@pytest.mark.parametrize("lark", [FREE, 'start: (lead "!")* TEXT\nlead[lazy]: TEXT "<"\nTEXT: /(?s:.*)/'])
+async def test_text_that_is_cut_keeps_its_own_tokens(lark: str, text: bytes, real: Grammars, table: TokenTable) -> None:
+    grammar = await real.compiled(text_spec("lark", lark))
+    for length in range(1, len(text) + 1):  # within a character as well
+        matcher = grammar.matcher()
+        assert _follow(matcher, table, text[:length], length - 1) == text[:length]
+        assert not matcher.is_closed
+
+
+async def test_what_was_begun_is_closed_though_text_could_be_cut(real: Grammars, table: TokenTable) -> None:
+    grammar = await real.compiled(text_spec("lark", 'start: (TEXT "<" "abcdefgh" ">")* TEXT\nTEXT: /[^<]*/'))
+    assert _follow(grammar.matcher(), table, b"ab<", 20) == b"ab<"
+    assert _follow(grammar.matcher(), table, b"ab<", 5) == b"ab"  # and the end

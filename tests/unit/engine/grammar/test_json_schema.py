@@ -165,3 +165,34 @@ async def test_what_a_schema_in_lark_does_not_get_past(real: Grammars, writer: W
     schema = '{"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2}'
     grammar = await real.compiled(text_spec("lark", f'start: "<a>" %json {schema} "</a>"'))
     assert writer.text(grammar.matcher()) == (b"<a>[1,1]</a>", True)
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({}, b'{"a":[1,1],"b":0}'),
+        ({"item_separator": ", "}, b'{"a":[1, 1], "b":0}'),
+        ({"item_separator": ", ", "key_separator": ": "}, b'{"a": [1, 1], "b": 0}'),
+        ({"item_separator": ",", "key_separator": ":"}, b'{"a":[1,1],"b":0}'),
+    ],
+)
+async def test_a_schema_in_lark_may_have_spaces_between_its_parts(
+    form: dict[str, str], text: bytes, real: Grammars, writer: Writer
+) -> None:
+    ones = {"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2}
+    properties = {"a": ones, "b": {"const": 0}}
+    schema = {"type": "object", "properties": properties, "required": ["a", "b"], "additionalProperties": False}
+    grammar = await real.compiled(text_spec("lark", f"start: %json {json.dumps(schema | {'x-guidance': form})}"))
+    assert writer.text(grammar.matcher()) == (text, True)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["", [], {"item_separator": " , "}, {"item_separator": []}, {"whitespace_flexible": True}, {"lenient": True}],
+)
+async def test_no_other_form_gets_past(form: Any, real: Grammars) -> None:
+    with pytest.raises(InvalidRequest, match="'x-guidance' may set"):
+        await real.compiled(text_spec("lark", f"start: %json {json.dumps({'const': 1, 'x-guidance': form})}"))
+    inner = {"type": "array", "items": {"const": 1, "x-guidance": {"item_separator": ", "}}}
+    with pytest.raises(InvalidRequest, match="'x-guidance' is not supported"):
+        await real.compiled(text_spec("lark", f"start: %json {json.dumps(inner)}"))

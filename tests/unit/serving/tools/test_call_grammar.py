@@ -1,11 +1,12 @@
 """What a grammar lets a model say, over the default model's vocabulary; and that all of it parses and validates."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jsonschema
 import pytest
+from grammar_rigs import Writer, grammars, real_table
 from tool_rigs import (
     HERMES_TEXT,
     LLAMA_TAG,
@@ -18,6 +19,7 @@ from tool_rigs import (
     tools,
 )
 
+from genkan.engine.grammar.grammars import Grammars
 from genkan.engine.grammar.spec import GrammarSpec
 from genkan.errors import InvalidRequest, UnsupportedOption
 from genkan.serving.tools.call_grammar import MAX_CALLS, grammar_of
@@ -28,9 +30,9 @@ from genkan.upstream.tokenizer import TextTokenizer
 
 Accepts = Callable[[GrammarSpec, str], bool]
 TOOLS = tools()
-OSLO = '{"name": "get_weather", "arguments": {"city":"Oslo","days":2}}'
+OSLO = '{"name": "get_weather", "arguments": {"city": "Oslo", "days": 2}}'
 TIME = '{"name": "get_time", "arguments": {}}'
-WRONG = '{"name": "get_weather", "arguments": {"city":"Oslo","days":15}}'
+WRONG = '{"name": "get_weather", "arguments": {"city": "Oslo", "days": 15}}'
 # The default model has none of the markers: two of its special tokens stand for them.
 TOKENS = {"[TOOL_CALLS]": "<repo_name>", "<|python_tag|>": "<file_sep>"}
 
@@ -160,7 +162,7 @@ def test_a_schema_may_hold_what_looks_like_a_grammars_directive(accepts: Accepts
     odd = tools(function("a", {"properties": {"%json": {"enum": ["%ignore", "%"]}}, "required": ["%json"]}))
     spec = grammar_of(HERMES_TEXT, ToolChoice("required", odd, False), None)
     assert spec is not None
-    assert accepts(spec, hermes('{"name": "a", "arguments": {"%json":"%ignore"}}'))
+    assert accepts(spec, hermes('{"name": "a", "arguments": {"%json": "%ignore"}}'))
 
 
 def test_an_answers_schema_beside_calls_is_checked_too() -> None:
@@ -170,6 +172,18 @@ def test_an_answers_schema_beside_calls_is_checked_too() -> None:
 
 
 # --- Random logits ---
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Iterator[Grammars]:
+    made = grammars(real_table())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def writer() -> Writer:
+    return Writer(real_table())
 
 
 SCHEMAS = {"get_weather": WEATHER, "get_time": TOOLS[1].parameters}
@@ -204,3 +218,34 @@ def test_on_random_logits_every_call_parses_and_validates(
         if isinstance(delta, CallArguments):
             jsonschema.validate(json.loads(delta.text), SCHEMAS[calls.pop(delta.place)])
     assert not calls  # each had its arguments
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("max_tokens", [60, 90, 120])
+@pytest.mark.parametrize("its_format", FORMATS, ids=lambda its_format: its_format.name)
+async def test_no_call_is_begun_that_cannot_be_ended(
+    compiled: Grammars, writer: Writer, its_format: Any, max_tokens: int
+) -> None:
+    dialect = Dialect(its_format, native=True, opening_id=None, closing_id=None)
+    grammar = await compiled.compiled(spec_of(dialect, "required"))
+    for _ in range(10):
+        text, ended = writer.text(grammar.matcher(), max_tokens)
+        assert ended
+        found = parsed(dialect, [text.decode()])
+        for delta in found:
+            if isinstance(delta, CallArguments):
+                json.loads(delta.text)
+        assert found
+        assert isinstance(found[-1], CallArguments)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("max_tokens", "is_begun"), [(400, True), (50, False)])
+async def test_text_goes_on_to_a_call_only_where_there_is_room(
+    compiled: Grammars, writer: Writer, tokenizer: TextTokenizer, max_tokens: int, is_begun: bool
+) -> None:
+    matcher = (await compiled.compiled(spec_of(HERMES_TEXT, "auto"))).matcher()
+    said = tokenizer.encode(f"So: {hermes(TIME)} and <tool_call>\n")
+    taken = [matcher.take(token, max_tokens - place - 1) for place, token in enumerate(said[:-1])]
+    assert (taken == said[:-1]) is is_begun
+    assert taken[-1] == (said[-2] if is_begun else tokenizer.eos_id)
