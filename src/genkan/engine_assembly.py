@@ -4,6 +4,7 @@ Nothing here imports torch before a model is loaded: the gateway's process impor
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -31,7 +32,8 @@ class EngineAssembly:
         self._on_broken = on_broken
         self._models = config.engine_models
         self._metrics = EngineMetrics()
-        self._turns = Turns() if len(self._models) > 1 else None
+        self._turns = Turns()
+        self._loading = threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -39,25 +41,30 @@ class EngineAssembly:
         return list(self._models)
 
     def load(self, name: str) -> "LocalModel":
-        """The model of that name, ready to answer. Blocks for seconds. Raises ModelFileError."""
+        """The model of that name, ready to answer. Blocks for seconds. Raises ModelFileError and ConfigError.
+
+        One is loaded at a time: each looks how much memory is left, and a GPU records one's graphs at a time.
+        """
         # OpenMP's threads spin while they wait for each other, and where other work shares the cores the whole engine
         # waits with them: 1–4 tok/s instead of 10–20 on two busy cores. It must be set before torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         model = self._models[name]
         settings = self._config.engine_of(model)
-        return self._with_vllm(model, settings) if settings.backend == "vllm" else self._embedded(model, settings)
+        with self._loading:
+            return self._with_vllm(model, settings) if settings.backend == "vllm" else self._embedded(model, settings)
 
     def _embedded(self, model: ModelConfig, settings: EngineConfig) -> "LocalModel":
         from genkan.engine.engine import Engine
         from genkan.engine.model_runner import ModelRunner
 
-        runner = ModelRunner(settings, self._turns)
+        runner = ModelRunner(settings)
         tokenizer = _tokenizer(runner.path, runner.metadata)
         grammars = _grammars(tokenizer, settings, runner.vocab_size)
-        runner.check()
+        with self._turns.turn():
+            runner.check()
         memory = runner.device_memory if runner.device.type == "cuda" else None
         observer = self._metrics.of(model.name, memory)
-        engine = Engine(runner, settings, observer, grammars=grammars, on_broken=self._on_broken)
+        engine = Engine(runner, settings, observer, grammars=grammars, turns=self._turns, on_broken=self._on_broken)
         return _answering(model, engine, tokenizer, runner.digest)
 
     def _with_vllm(self, model: ModelConfig, settings: EngineConfig) -> "LocalModel":

@@ -14,7 +14,10 @@ from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Ids
 from typing import Any
 
+import torch
+
 from genkan.clock import Clock, SystemClock
+from genkan.engine.batch import BatchItem
 from genkan.engine.block_pool import BlockPool
 from genkan.engine.client import Capability
 from genkan.engine.config import EngineConfig
@@ -34,6 +37,7 @@ from genkan.engine.statistics import EngineObserver, EngineStatistics, NobodyWat
 from genkan.engine.step import Outcome, compute, failed
 from genkan.engine.step_result import StepResult
 from genkan.engine.stream import deliver
+from genkan.engine.turns import Turns
 from genkan.engine.watchdog import Watchdog
 from genkan.errors import ContextTooLong, EngineFailed, EngineUnavailable, InvalidRequest, UnsupportedOption
 
@@ -54,9 +58,10 @@ class Engine:
         *,
         grammars: GrammarCompiler | None = None,
         clock: Clock | None = None,
+        turns: Turns | None = None,
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
-        """The thread starts at once and lives until ``stop``.
+        """The thread starts at once and lives until ``stop``. ``turns`` are those of all engines on this machine.
 
         ``on_broken`` is called once, in a thread of the engine's, if it can serve nobody any more.
         """
@@ -65,6 +70,7 @@ class Engine:
         self._observer = observer or NobodyWatches()
         self._grammars = grammars
         self._clock = clock or SystemClock()
+        self._turns = Turns() if turns is None else turns  # nobody in line is falsy
         self._on_broken = on_broken
         pool = BlockPool(runner.num_blocks)
         self._pool = pool
@@ -75,12 +81,13 @@ class Engine:
         )
         self._pace = Pace(config.chunk_slowdown)
         self._scheduler = Scheduler(pool, self._cache, _limits(config), self._pace, self._host)
-        self._failures = FailedSteps(runner, self._scheduler, config.max_failed_steps)
+        self._failures = FailedSteps(self._forward, self._scheduler, config.max_failed_steps, self._clock)
         #: The longest that prompt and answer together may be: the model's window, or all KV memory if that is less.
         self.max_model_len = min(runner.max_model_len, self._scheduler.max_request_tokens)
         self._requests: dict[Sequence, Request] = {}  # of what waits or runs
         self._samplers: dict[Sequence, RowSampler] = {}
         self._generated_tokens = self._prompt_tokens = self._cached_tokens = 0
+        self._waited_s = 0.0  # for the step's turns
         max_alive = config.max_sequences + config.max_waiting
         self._inbox = Inbox(max_alive, self._observer, self._counted())
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -249,16 +256,16 @@ class Engine:
             self._scheduler.submit(sequence)
 
     def _step(self) -> None:
-        began_s = self._clock.monotonic()
+        began_s, self._waited_s = self._clock.monotonic(), 0.0
         plan = self._scheduler.plan(began_s)
         self._inbox.publish(self._counted())
         if not plan.parts:  # only pages expired, or nothing is left to do after a cancel
             assert not self._requests, "something waits or runs, and the plan is empty"
             return
-        with self._watchdog.watching():
+        with self._watchdog:
             parts = self._copies.make(plan, self._scheduler, began_s)
             result = StepResult(parts)
-            outcomes = compute(self._runner, parts, self._samplers) if parts else []
+            outcomes = compute(self._forward, parts, self._samplers) if parts else []
         result.now_s = self._clock.monotonic()
         try:
             for part, outcome in zip(parts, outcomes, strict=True):
@@ -266,11 +273,20 @@ class Engine:
             self._inbox.publish(self._counted())
         finally:  # whose sequence has ended gets its last token, whatever breaks
             deliver(result.items)
-        report = result.report(began_s)
+        report = result.report(began_s + self._waited_s)
         self._pace.observe(report.step_s, report.num_decodes, report.prompt_tokens)
         self._observer.stepped(report)
-        with self._watchdog.watching():
+        with self._watchdog:
             self._failures.note(outcomes, result.now_s)
+
+    def _forward(self, items: list[BatchItem]) -> torch.Tensor:
+        """One pass, in the engine's turn. Others' are no part of the step: neither of its time nor of its hanging."""
+        asked_s = self._clock.monotonic()
+        self._watchdog.pause()
+        with self._turns.turn():
+            self._watchdog.resume()
+            self._waited_s += self._clock.monotonic() - asked_s
+            return self._runner.forward(items)
 
     def _take_outcome(self, part: Scheduled, outcome: Outcome, result: StepResult) -> None:
         request = self._requests.get(part.sequence)
@@ -289,7 +305,7 @@ class Engine:
         first = request.sequences[0]
         self._generated_tokens += 1
         scores = None
-        if sequence.num_generated == 0 and sequence is first:
+        if sequence is first and sequence.token_at_s is None:
             self._prompt_tokens += sequence.num_prompt
             self._cached_tokens += sequence.cached_tokens or 0
             scores = [None, *sequence.prompt_logprobs] if sequence.params.prompt_logprobs is not None else None

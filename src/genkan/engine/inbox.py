@@ -160,5 +160,7 @@ class Inbox:
         return bool(self._submitted or self._cancelled or self._questions)
 
     def _tell(self) -> None:
-        self._statistics = replace(self._statistics, waiting=self._num_alive - self._statistics.running)
+        waiting = self._num_alive - self._statistics.running
+        if self._statistics.waiting != waiting:
+            self._statistics = replace(self._statistics, waiting=waiting)
         self._observer.changed(self._statistics)

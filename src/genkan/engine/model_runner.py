@@ -20,7 +20,6 @@ from genkan.engine.load.source import locate
 from genkan.engine.models.decoder import Decoder
 from genkan.engine.models.opened import opened
 from genkan.engine.torch_model import TorchModel
-from genkan.engine.turns import Turns
 from genkan.errors import ModelFileError
 
 _log = logging.getLogger("genkan.engine")
@@ -34,14 +33,12 @@ class ModelRunner:
     ``block_size`` and ``token_bytes`` say how large the paged KV cache is.
     """
 
-    def __init__(self, config: EngineConfig, turns: Turns | None = None) -> None:
-        """Load it. ``turns`` are those of all models that compute in this process. Raises ModelFileError; ConfigError
-        on a GPU that is too small.
+    def __init__(self, config: EngineConfig) -> None:
+        """Load it. Raises ModelFileError; ConfigError on a GPU that is too small.
 
         Cost: about half a second for 135 M parameters; it blocks.
         """
         began = time.monotonic()
-        self._turns = turns or Turns()
         self.path: Path = locate(config.model)
         self.device = _device(config)
         self.block_size: int = config.block_size
@@ -80,8 +77,7 @@ class ModelRunner:
         Logits, float32 ``[outputs of all items, vocab]``, in the items' order. Raises MemoryError.
         """
         batch = Batch.of(items, self.block_size // TOKENS_PER_TILE)
-        with self._turns.turn():
-            return self._forward.forward(batch)
+        return self._forward.forward(batch)
 
     def copy_out(self, blocks: Sequence[int], host_blocks: Sequence[int]) -> None:
         """See Swaps; only where ``num_host_blocks`` are some."""
@@ -114,14 +110,13 @@ class ModelRunner:
         self.dtype = _processor_dtype(config)
         self.num_blocks = num_blocks(config, decoder.shape, self.max_model_len, bf16=self.bf16)
         tiles = self.num_blocks * (self.block_size // TOKENS_PER_TILE)
+        positions = min(self.max_model_len, self.num_blocks * self.block_size)  # further on there is no KV memory
         compiled = _kernels(config, decoder)
         if compiled is None:
             self.kernels = "torch"
-            return TorchModel(decoder, dtype=self.dtype, positions=self.max_model_len, tiles=tiles)
+            return TorchModel(decoder, dtype=self.dtype, positions=positions, tiles=tiles)
         self.kernels = "c"
-        return KernelModel(
-            compiled, decoder, bf16=self.bf16, positions=self.max_model_len, tiles=tiles, threads=self.threads
-        )
+        return KernelModel(compiled, decoder, bf16=self.bf16, positions=positions, tiles=tiles, threads=self.threads)
 
     def _on_gpu(self, config: EngineConfig, decoder: Decoder) -> Forward:
         from genkan.engine.gpu.gpu_model import GpuModel  # here, because few machines have a GPU

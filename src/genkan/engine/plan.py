@@ -7,25 +7,27 @@ from genkan.engine.sequence import Sequence
 from genkan.engine.sequence_blocks import BlockCopy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Scheduled:
-    """A sequence's part of a step: ``count`` tokens from ``sequence.num_computed`` on."""
+    """A sequence's part of a step: ``count`` tokens from ``sequence.num_computed`` on.
+
+    ``wants_token``: whether all its tokens have KV then, so that the next can be drawn. ``outputs``: after how many of
+    its last tokens logits are wanted.
+    """
 
     sequence: Sequence
     count: int
+    wants_token: bool
+    outputs: int
 
-    @property
-    def wants_token(self) -> bool:
-        """Whether all its tokens have KV then, so that the next can be drawn."""
-        return self.count == self.sequence.num_to_compute
-
-    @property
-    def outputs(self) -> int:
-        """After how many of its last tokens logits are wanted."""
-        sequence = self.sequence
+    def __init__(self, sequence: Sequence, count: int) -> None:
+        """As the sequence is now: what the step itself changes in it does not change what the step was to do."""
+        self.sequence, self.count = sequence, count
+        self.wants_token = wants_token = count == sequence.num_to_compute
         if sequence.num_unscored:
-            return max(sequence.num_computed + self.count - sequence.num_scored, 0)
-        return int(self.wants_token)
+            self.outputs = max(sequence.num_computed + count - sequence.num_scored, 0)
+        else:
+            self.outputs = int(wants_token)
 
 
 class Plan(NamedTuple):

@@ -226,6 +226,7 @@ class PrefixCache:
             root.queries.record(prompt_tokens, cached_tokens)
 
     def statistics(self) -> PrefixStatistics:
+        queries = self._queries
         return PrefixStatistics(
             pages=self.num_pages,
             pinned_pages=self.num_pinned,
@@ -233,7 +234,10 @@ class PrefixCache:
             expirations=self._expirations,
             purged=self._purged,
             pins_refused=self._pins.num_refused,
-            **asdict(self._queries),
+            queries=queries.queries,
+            hits=queries.hits,
+            prompt_tokens=queries.prompt_tokens,
+            cached_tokens=queries.cached_tokens,
         )
 
     def snapshot(self, now_s: float, max_nodes: int = 2000) -> dict[str, Any]:

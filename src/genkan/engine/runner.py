@@ -1,11 +1,14 @@
 """What the engine asks of a loaded model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from genkan.engine.batch import BatchItem
+
+Pass = Callable[[list[BatchItem]], torch.Tensor]
+"""A Runner's ``forward``."""
 
 
 class Runner(Protocol):

@@ -156,13 +156,11 @@ def sample(logits: torch.Tensor, rows: Sequence[tuple[RowSampler, int, int]]) ->
     table: Floats = logits.numpy()
     drawn: list[Drawn | EngineFailed] = []
     with np.errstate(over="ignore"):  # of a weight's exponent, towards minus infinity: the weight is 0
-        for row, peak, token, (sampler, position, remaining) in zip(
-            table, peaks.tolist(), best.tolist(), rows, strict=True
-        ):
+        for peak, token, (sampler, position, remaining) in zip(peaks.tolist(), best.tolist(), rows, strict=True):
             if sampler.is_plain and sampler.is_greedy and math.isfinite(peak):
                 drawn.append(Drawn(token))
             else:
-                drawn.append(_contained(sampler, row, peak, position, remaining))
+                drawn.append(_contained(sampler, table[len(drawn)], peak, position, remaining))
     return drawn
 
 

@@ -31,6 +31,7 @@ from genkan.engine.sequence import Sequence
 from genkan.engine.sequence_blocks import BlockCopy, SequenceBlocks
 from genkan.engine.waiting import WaitingLine
 
+MAX_SCORED_TOKENS = 64  # each costs a vocabulary of logits
 _BLOCKS_A_SPARE = 100  # one block in so many stays for those that run, when another is admitted beside them
 
 
@@ -38,14 +39,14 @@ _BLOCKS_A_SPARE = 100  # one block in so many stays for those that run, when ano
 class Limits:
     """What the scheduler keeps to; see EngineConfig for what each means.
 
-    ``max_scored_tokens``: of prompts, in a step, with their log probabilities: each costs a vocabulary of logits.
+    ``max_scored_tokens``: of prompts, in a step, with their log probabilities.
     """
 
     max_batched_tokens: int
     max_sequences: int
     chunked_prefill: bool = True
     preemption: bool = True
-    max_scored_tokens: int = 64
+    max_scored_tokens: int = MAX_SCORED_TOKENS
 
 
 class Scheduler:

@@ -14,7 +14,7 @@ from genkan.engine.batch import BatchItem
 from genkan.engine.device_sampler import sample_on_device
 from genkan.engine.logprobs import prompt_logprobs
 from genkan.engine.plan import Scheduled
-from genkan.engine.runner import Runner
+from genkan.engine.runner import Pass
 from genkan.engine.sampler import Drawn, RowSampler, sample
 from genkan.engine.sequence import Sequence
 from genkan.errors import EngineFailed
@@ -25,10 +25,10 @@ Outcome = Drawn | EngineFailed | None
 """A sequence's next token, why it failed, or None while it is not through its prompt."""
 
 
-def compute(runner: Runner, parts: Ids[Scheduled], samplers: Mapping[Sequence, RowSampler]) -> list[Outcome]:
+def compute(forward: Pass, parts: Ids[Scheduled], samplers: Mapping[Sequence, RowSampler]) -> list[Outcome]:
     """An outcome for each of ``parts``. Log probabilities of the prompt go to the sequence."""
     try:
-        logits = runner.forward([_item(part) for part in parts])
+        logits = forward([_item(part) for part in parts])
     except Exception as error:  # noqa: BLE001 - whatever it is, it fails as few sequences as can be
         if len(parts) == 1:
             _log.error("a sequence of %d tokens failed", len(parts[0].sequence.tokens), exc_info=error)
@@ -36,7 +36,7 @@ def compute(runner: Runner, parts: Ids[Scheduled], samplers: Mapping[Sequence, R
     else:
         return _outcomes(parts, logits, samplers)
     middle = len(parts) // 2
-    return compute(runner, parts[:middle], samplers) + compute(runner, parts[middle:], samplers)
+    return compute(forward, parts[:middle], samplers) + compute(forward, parts[middle:], samplers)
 
 
 def failed() -> EngineFailed:

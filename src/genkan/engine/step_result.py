@@ -14,8 +14,9 @@ class StepResult:
     def __init__(self, parts: Many[Scheduled]) -> None:
         """To be made before ``parts`` are computed: what they are shows in what they have."""
         # After a preemption what was generated is computed like a prompt, and costs as much.
-        self._num_decodes = sum(part.count == 1 and part.sequence.num_generated > 0 for part in parts)
-        self._prompt_tokens = sum(part.count for part in parts) - self._num_decodes
+        decodes = [part for part in parts if part.count == 1 and part.sequence.token_at_s is not None]
+        self._num_decodes = len(decodes)
+        self._prompt_tokens = sum([part.count for part in parts]) - len(decodes)
         self._first_token_s: list[float] = []
         self._token_gap_s: list[float] = []
         self.now_s = 0.0

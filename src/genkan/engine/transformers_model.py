@@ -18,7 +18,7 @@ from genkan.engine.attention.paged import PagedAttention
 from genkan.engine.attention.transformers_pages import Pages, paged_attention, refusal
 from genkan.engine.batch import TOKENS_PER_TILE, Batch, BatchItem
 from genkan.engine.load import folder
-from genkan.engine.models.description import MAX_CONTEXT, Description
+from genkan.engine.models.description import MAX_CONTEXT, MAX_LAYERS, Description
 from genkan.engine.models.folder_decoder import architecture_of
 from genkan.engine.torch_batch import TorchBatch
 from genkan.errors import ModelFileError
@@ -33,6 +33,7 @@ _REFUSED = {
     "quantization_config": "its weights are quantised by another library",
 }
 _ROTARIES = frozenset({"default", "linear", "llama3", "yarn"})  # others look at how long the whole row is
+_COUNTED = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _TRIED_TOKENS = 40
 _TRIED_TILES = 8
 _TOLERANCE = {torch.float32: 1e-4}  # of the largest logit
@@ -69,18 +70,27 @@ class TransformersModel:
         """
         description = folder.read_config(path)
         self.architecture = _checked_architecture(description)
-        self.digest = folder.read(path).digest  # which also refuses what is not safetensors, or damaged
+        stored = folder.read(path)  # which also refuses what is not safetensors, or damaged
+        self.digest = stored.digest
+        _check_counts(Description(description), len(stored.tensors))
         self.context_length = Description(description).count(
             "n_positions" if "n_positions" in description else "max_position_embeddings", most=MAX_CONTEXT
         )
+        if self.context_length < 2:
+            raise refusal(self.architecture, "its window is a single token")
         self._device = device
         self._pages = Pages(attention or GatherAttention())
         self._model = _loaded(path, self.architecture, dtype, device)
         self._pages.serve(self._model)
         self._keeps_rows = "logits_to_keep" in inspect.signature(self._model.forward).parameters
-        self.shape = self._tried()
-        self.vocab_size: int = self._model.get_output_embeddings().weight.shape[0]
-        self._prove(dtype)
+        try:
+            self.shape = self._tried()
+            self.vocab_size: int = self._model.get_output_embeddings().weight.shape[0]
+            self._prove(dtype)
+        except ModelFileError:
+            raise
+        except Exception as error:
+            raise self._refusal(f"it fails with our attention: {error}") from error
 
     @property
     def kv(self) -> torch.Tensor:
@@ -111,12 +121,7 @@ class TransformersModel:
 
     def _tried(self) -> AttentionShape:
         """One token's pass, in which attention only notes who calls it, and with what."""
-        try:
-            self.step(_one_token(self._device))
-        except ModelFileError:
-            raise
-        except Exception as error:
-            raise self._refusal(f"it fails with our attention: {error}") from error
+        self.step(_one_token(self._device))
         shapes, callers = self._pages.shapes, self._pages.num_callers
         layers = self._model.config.num_hidden_layers
         if len(shapes) != 1 or callers != layers:
@@ -154,13 +159,21 @@ def _checked_architecture(description: dict[str, Any]) -> str:
     for name, why in _REFUSED.items():
         if description.get(name):
             raise refusal(architecture, why)
-    rope = description.get("rope_parameters") or description.get("rope_scaling") or {}
-    for parameters in (rope, *rope.values()):
-        if isinstance(parameters, dict):
-            kind = parameters.get("rope_type") or parameters.get("type") or "default"
-            if kind not in _ROTARIES:
-                raise refusal(architecture, f"its rotary embedding is scaled by {kind!r}")
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = description.get(name)
+        for parameters in (rope, *rope.values()) if isinstance(rope, dict) else ():
+            if isinstance(parameters, dict):
+                kind = parameters.get("rope_type") or parameters.get("type") or "default"
+                if str(kind) not in _ROTARIES:
+                    raise refusal(architecture, f"its rotary embedding is scaled by {kind!r}")
     return architecture
+
+
+def _check_counts(description: Description, num_tensors: int) -> None:
+    """Refuses what transformers would build for hours before it finds that there are no weights for it."""
+    for name in _COUNTED:
+        if name in description:
+            description.count(name, most=min(MAX_LAYERS, num_tensors))
 
 
 def _loaded(path: Path, architecture: str, dtype: torch.dtype, device: torch.device) -> Any:
@@ -170,13 +183,14 @@ def _loaded(path: Path, architecture: str, dtype: torch.dtype, device: torch.dev
     AttentionInterface.register(_NAME, paged_attention)
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, said = transformers.AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             attn_implementation=_NAME,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:
         raise ModelFileError(
@@ -184,6 +198,8 @@ def _loaded(path: Path, architecture: str, dtype: torch.dtype, device: torch.dev
         ) from error
     if type(model).__name__ != architecture:
         raise refusal(architecture, f"transformers has it as {type(model).__name__}, which generates no text")
+    if missing := sorted(said["missing_keys"]):  # which transformers makes up
+        raise ModelFileError(f"the model file lacks {len(missing)} tensors, such as {missing[0]}")
     if getattr(model, "_is_stateful", False):
         raise refusal(architecture, "it keeps a state of its own between tokens")
     if "position_ids" not in inspect.signature(model.forward).parameters:

@@ -2,8 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from genkan.clock import Clock
 
@@ -11,7 +10,7 @@ _CHECKS_A_TIMEOUT = 8
 
 
 class Watchdog:
-    """Watches one thread, from another of its own."""
+    """Watches what one thread does inside ``with watchdog:``, from another of its own."""
 
     def __init__(self, timeout_s: float | None, clock: Clock, on_hang: Callable[[], None]) -> None:
         """``on_hang`` is called once, in the watchdog's thread, when something watched takes longer than ``timeout_s``:
@@ -31,14 +30,20 @@ class Watchdog:
     def stop(self) -> None:
         self._stopped.set()
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """What is inside may take ``timeout_s``. Cost: under a microsecond."""
+    def __enter__(self) -> None:
+        """What is inside the ``with`` may take ``timeout_s``. Cost: under a microsecond."""
         self._began_s = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            self._began_s = None
+
+    def __exit__(self, *_: object) -> None:
+        self._began_s = None
+
+    def pause(self) -> None:
+        """What is watched waits for others, as long as they take."""
+        self._began_s = None
+
+    def resume(self) -> None:
+        """It goes on, and may take ``timeout_s`` from now."""
+        self._began_s = self._clock.monotonic()
 
     def hangs(self) -> bool:
         """Whether what is watched now takes too long."""

@@ -97,7 +97,7 @@ class Answering:
         shown, reason = self._shown_by(token)
         deltas, reason = self._deltas(shown, reason)
         self.ended = reason is not None
-        if echo is not None:
+        if echo is not None and (echo.text or echo.logprobs is not None):
             return Piece(self._index, [*echo.deltas(), *deltas], [*echo.scored(), *self._passed(reason)], reason)
         if deltas or self.ended:
             return Piece(self._index, deltas, self._passed(reason), reason)

@@ -12,6 +12,7 @@ from genkan.clock import Clock
 from genkan.config import ModelDefaults
 from genkan.engine.client import Capability, EngineClient
 from genkan.engine.grammar.spec import GrammarSpec
+from genkan.engine.sampling_params import SamplingParams
 from genkan.engine.sequence import PrefixOptions
 from genkan.errors import InvalidRequest
 from genkan.serving.answering import Answering
@@ -70,7 +71,9 @@ class LocalModel:
         tools = ToolUse.of(request, self._tokenizer) if isinstance(request, ChatRequest) else None
         asked = self._asked(request, tools)
         prompts = await self._prompting.prompts(request, tools)
-        generation = self._generation(asked, prompts, await self._echoes(asked, prompts), tools, caller.tenant)
+        all_params = _all_params(asked, prompts)  # before echoes are decoded: what is refused is not worth it
+        echoes = await self._echoes(asked, prompts)
+        generation = self._generation(asked, prompts, all_params, echoes, tools, caller.tenant)
         shape = self._shape(request)
         try:
             if request.stream:
@@ -134,16 +137,12 @@ class LocalModel:
         self,
         asked: Asked,
         prompts: Sequence[Prompt],
+        all_params: Sequence[SamplingParams],
         echoes: Sequence[Echo],
         tools: ToolUse | None,
         tenant: str,
     ) -> Generation:
         request, n = asked.request, asked.request.sampling.n
-        all_params = [asked.params(len(prompt.ids)) for prompt in prompts]
-        if request.sampling.logprobs is not None:
-            echoed = sum(len(prompt.ids) for prompt in prompts) if asked.is_echo else 0
-            num_tokens = n * (echoed + sum(params.max_tokens for params in all_params))
-            check_logprobs(num_tokens, request.sampling.logprobs)
         prefix = self._prefix_options(request, tenant)
         priority = request.extras.priority or 0
         sources = [
@@ -193,3 +192,14 @@ class LocalModel:
         }
         make = ChatShape if chat else CompletionShape
         return make(identity, self._words, usage_in_chunks=request.include_usage)
+
+
+def _all_params(asked: Asked, prompts: Sequence[Prompt]) -> list[SamplingParams]:
+    """What the engine is told of each prompt. Raises ContextTooLong, and InvalidRequest for too many logprobs."""
+    all_params = [asked.params(len(prompt.ids)) for prompt in prompts]
+    sampling = asked.request.sampling
+    if sampling.logprobs is not None:
+        echoed = sum(len(prompt.ids) for prompt in prompts) if asked.is_echo else 0
+        num_tokens = sampling.n * (echoed + sum(params.max_tokens for params in all_params))
+        check_logprobs(num_tokens, sampling.logprobs)
+    return all_params

@@ -35,7 +35,8 @@ class Prompting:
         """The prompts of ``request``, one for a chat. Long ones are rendered and encoded off the event loop.
 
         Raises InvalidRequest for a prompt without tokens, ids beyond the vocabulary, messages that the chat template
-        refuses, ContextTooLong for more messages than the window has tokens, and UnsupportedOption for a chat with a model that has no template.
+        refuses, ContextTooLong for more messages than the window has tokens, and UnsupportedOption for a chat with a
+        model that has no template.
         """
         if isinstance(request, ChatRequest):
             if len(request.messages) > self._limit_tokens:  # a token each at least: not worth a second of rendering

@@ -36,8 +36,13 @@ class ServedModels:
         return {"models": list(self._models), **await self._model(name).prefix_cache_snapshot()}
 
     async def purge_prefix_cache(self, tenant: str, model: str | None = None) -> int:
-        """Drop all pages of ``tenant``, in one model or in all; how many they were. Raises as above."""
-        models = list(self._models.values()) if model is None else [self._model(model)]
+        """Drop all pages of ``tenant``, in one model or in all; how many they were. Raises as above.
+
+        Of all, one that has not loaded has no pages, and is left out unless it is the same with every one.
+        """
+        everyone = list(self._models.values())
+        loaded = [each for each in everyone if each.ready] or everyone
+        models = loaded if model is None else [self._model(model)]
         return sum([await each.purge_prefix_cache(tenant) for each in models])
 
     def stop(self) -> None:

@@ -55,6 +55,8 @@ class EngineMetrics:
             "waiting": ("waiting_sequences", "Sequences in the queue"),
             "blocks": ("kv_blocks", "KV blocks in all"),
             "free_blocks": ("kv_free_blocks", "KV blocks that hold nothing"),
+            "host_blocks": ("kv_host_blocks", "Blocks in the machine's memory for what a GPU swaps out"),
+            "free_host_blocks": ("kv_free_host_blocks", "Of these, blocks that hold nothing"),
             "cached_pages": ("prefix_pages", "Pages in the prefix cache, each a KV block"),
             "pinned_pages": ("prefix_pinned_pages", "Pages of the prefix cache that are pinned"),
         }
@@ -63,6 +65,8 @@ class EngineMetrics:
             "prompt_tokens": ("prompt_tokens", "Prompt tokens of sequences that ran"),
             "cached_tokens": ("cached_tokens", "Prompt tokens found in the prefix cache"),
             "preemptions": ("preemptions", "Sequences that had to give up their blocks and wait again"),
+            "swaps": ("swaps", "Of these, sequences whose blocks were copied to the machine's memory"),
+            "failed_steps": ("failed_steps", "Steps in which some sequence failed"),
             "evictions": ("prefix_evictions", "Pages of the prefix cache dropped for room"),
             "prefix_queries": ("prefix_queries", "Sequences that looked for their prompt in the prefix cache"),
             "prefix_hits": ("prefix_hits", "Sequences that found some of it"),

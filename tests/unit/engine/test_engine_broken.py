@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import threading
+import time
 
 import pytest
 import torch
 from fakes import WAIT_S, Changes, FakeRunner, alone, digest
+from hand_clock import HandClock
 from running import MakeEngine, greedy, settled, submitted, whole
 
 from genkan.engine.batch import BatchItem
 from genkan.engine.engine import Engine
 from genkan.engine.sampling_params import SamplingParams
+from genkan.engine.turns import Turns
 from genkan.errors import EngineFailed, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +116,37 @@ async def test_poisoned_requests_one_after_the_other_break_nothing(make_engine: 
     await settled(engine, changes)
     assert told.times == 0
     assert sum(items == [[0]] for items in runner.computed) == 6  # one look at the model for every three
+
+
+def in_line(turns: Turns, number: int) -> bool:
+    """Whether so many have the turn or wait for it, in good time."""
+    end_s = time.monotonic() + WAIT_S
+    while len(turns) < number and time.monotonic() < end_s:
+        pass
+    return len(turns) == number
+
+
+async def test_the_wait_for_other_engines_turns_is_no_hanging(make_engine: MakeEngine, changes: Changes) -> None:
+    told, clock, turns = Told(), HandClock(), Turns()
+    asked: list[float] = []
+
+    class Asking(FakeRunner):
+        def forward(self, items: list[BatchItem]) -> torch.Tensor:
+            asked.append(clock.monotonic())
+            return super().forward(items)
+
+    options = {"on_broken": told, "clock": clock, "turns": turns}
+    engine = make_engine(Asking(digest, block_size=4), options, step_timeout_s=0.01)
+    with turns.turn():
+        task = await submitted(engine, [1, 2], greedy(1))
+        assert await asyncio.to_thread(in_line, turns, 2)
+        clock.advance(100)
+        assert not engine._watchdog.hangs()
+        assert asked == []
+    assert [token.id for token in await task] == alone(digest, [1, 2], 1)
+    await settled(engine, changes)
+    assert told.times == 0
+    assert [report.step_s for report in changes.steps] == [0.0]
 
 
 async def test_a_model_that_gives_no_numbers_is_no_model(make_engine: MakeEngine) -> None:

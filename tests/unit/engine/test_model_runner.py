@@ -18,6 +18,7 @@ from tiny_llama import TinyLlama, file_bytes
 from genkan.engine.config import EngineConfig
 from genkan.engine.load import folder, gguf
 from genkan.engine.model_runner import ModelRunner, multiplies_bf16
+from genkan.engine.models.decoder import Rotary
 from genkan.errors import ModelFileError
 
 FITS = TinyLlama(heads=3, context_length=128)
@@ -137,6 +138,25 @@ def test_every_position_of_the_window_and_every_block_can_be_used(path: Path) ->
     ids = token_ids(128)
     last = range(loaded.num_blocks - 8, loaded.num_blocks)
     assert torch.equal(loaded.forward([part(ids, 0, 128, last)]).clone(), logits(loaded, ids))
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_positions_that_no_kv_memory_is_there_for_are_not_tabulated(
+    tmp_path: Path, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of 16 million tokens would take gigabytes, and minutes."""
+    asked: list[int] = []
+    table = Rotary.table
+
+    def noted(rotary: Rotary, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(positions)
+        return table(rotary, min(positions, 1 << 16))
+
+    monkeypatch.setattr(Rotary, "table", noted)
+    model = TinyLlama(heads=3, context_length=1 << 24).written(tmp_path / "long.gguf")
+    loaded = runner(model, kernels=kernels)
+    assert loaded.max_model_len == 1 << 24
+    assert asked == [loaded.num_blocks * loaded.block_size]
 
 
 def test_metadata_and_digest_are_the_files(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from forced_runs import blocks_for, logits_at, part, token_ids
+from safetensors.torch import load_file, save_file
 
 from genkan.engine.batch import Batch
 from genkan.engine.load import folder
@@ -148,6 +149,10 @@ def test_a_model_that_mixes_tokens_elsewhere_is_found_by_trying(
         ({"vision_config": {"a": 1}}, "it is multimodal"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised by another library"),
         ({"max_position_embeddings": None}, "must say max_position_embeddings"),
+        ({"max_position_embeddings": 1}, "its window is a single token"),
+        ({"num_hidden_layers": 2_000_000_000}, "must say num_hidden_layers, a number from 1 to"),
+        ({"rope_scaling": {"rope_type": ["yarn"]}}, r"is scaled by \['yarn'\]"),
+        ({"rope_parameters": [1]}, "transformers cannot load it"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -155,6 +160,15 @@ def test_a_configuration_that_cannot_be_is_refused(tmp_path: Path, changes: dict
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(ModelFileError, match=said):
+        TransformersModel(tmp_path)
+
+
+def test_a_tensor_that_is_missing_is_named_and_not_made_up(tmp_path: Path) -> None:
+    saved("Olmo2", tmp_path, **GROUPED)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelFileError, match=r"lacks 1 tensors, such as model\.layers\.1\.mlp\.up_proj\.weight"):
         TransformersModel(tmp_path)
 
 

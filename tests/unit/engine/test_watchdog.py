@@ -17,7 +17,7 @@ def test_nothing_hangs_that_is_not_watched() -> None:
     dog = watchdog(clock)
     clock.advance(100)
     assert not dog.hangs()
-    with dog.watching():
+    with dog:
         pass
     clock.advance(100)
     assert not dog.hangs()
@@ -27,7 +27,7 @@ def test_what_takes_longer_hangs() -> None:
     clock = HandClock()
     dog = watchdog(clock)
     for _ in range(2):
-        with dog.watching():
+        with dog:
             clock.advance(2)
             assert not dog.hangs()
             clock.advance(0.5)
@@ -37,7 +37,7 @@ def test_what_takes_longer_hangs() -> None:
 def test_what_raises_has_ended() -> None:
     clock = HandClock()
     dog = watchdog(clock)
-    with pytest.raises(KeyError), dog.watching():
+    with pytest.raises(KeyError), dog:
         raise KeyError
     clock.advance(100)
     assert not dog.hangs()
@@ -46,7 +46,7 @@ def test_what_raises_has_ended() -> None:
 def test_without_a_timeout_nothing_hangs() -> None:
     clock = HandClock()
     dog = watchdog(clock, None)
-    with dog.watching():
+    with dog:
         clock.advance(1e9)
         assert not dog.hangs()
 
@@ -55,7 +55,7 @@ def test_it_is_told_once() -> None:
     clock, told = HandClock(), threading.Semaphore(0)
     dog = Watchdog(0.01, clock, told.release)
     dog.start()
-    with dog.watching():
+    with dog:
         clock.advance(1)
         assert told.acquire(timeout=10)
         dog._thread.join(timeout=10)
@@ -69,3 +69,20 @@ def test_a_stopped_one_ends() -> None:
     dog.stop()
     dog._thread.join(timeout=10)
     assert not dog._thread.is_alive()
+
+
+def test_the_wait_for_others_does_not_count() -> None:
+    clock = HandClock()
+    dog = watchdog(clock)
+    with dog:
+        clock.advance(1.5)
+        dog.pause()
+        clock.advance(100)
+        assert not dog.hangs()
+        dog.resume()
+        clock.advance(1.5)
+        assert not dog.hangs()
+        clock.advance(1)
+        assert dog.hangs()
+    clock.advance(100)
+    assert not dog.hangs()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +18,14 @@ from local_answers import (
     chat,
     completion,
 )
+from running import ManualClock
+from scripted_engine import ScriptedEngine
 
+from genkan.config import ModelDefaults
+from genkan.engine.load.gguf import GgufFile
 from genkan.errors import ContextTooLong, EngineFailed, EngineUnavailable, InvalidRequest, UnsupportedOption
+from genkan.serving.local_model import LocalModel
+from genkan.upstream.tokenizer import TextTokenizer
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +54,30 @@ async def test_an_answer_that_does_not_fit_the_window_is_refused_with_all_number
     for words in ("maximum context length is 128 tokens", "requested 129 tokens", "100 in the prompt, 29 "):
         assert words in caught.value.message
     assert runner.calls == []
+
+
+class DecodedFrom(TextTokenizer):
+    """Remembers how much it was asked to decode."""
+
+    decoded = 0
+
+    def decode(self, ids: Sequence[int]) -> str:
+        self.decoded += len(ids)
+        return super().decode(ids)
+
+
+@pytest.mark.parametrize("options", [{}, {"logprobs": 20}])
+async def test_a_prompt_that_does_not_fit_is_not_decoded_to_be_repeated(
+    smollm: GgufFile, options: dict[str, Any]
+) -> None:
+    tokenizer = DecodedFrom(smollm.metadata)
+    model = LocalModel(
+        ScriptedEngine(), tokenizer, name="m", fingerprint="f", defaults=ModelDefaults(), clock=ManualClock()
+    )
+    for prompt in ([10] * 200_000, [[10] * 128] * 16):
+        with pytest.raises(InvalidRequest):
+            await model.respond(completion(prompt, echo=True, **options))
+    assert tokenizer.decoded == 0
 
 
 async def test_a_chat_that_does_not_fit_names_the_messages(make_model: MakeModel) -> None:

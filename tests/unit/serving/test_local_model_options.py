@@ -174,6 +174,19 @@ async def test_an_echo_begins_with_the_prompt(make_model: MakeModel, says: Says)
     assert {index: text_of(chunks) for index, chunks in found.items()} == dict.fromkeys((0, 1), "Once upon a time")
 
 
+async def test_an_echo_of_which_nothing_can_be_shown_sends_nothing_until_there_is_text(
+    make_model: MakeModel, tokenizer: TextTokenizer
+) -> None:
+    first, *_ = tokenizer.encode("한")  # the first byte of three
+    assert tokenizer.text_stream().push(first) == ""
+    answer = await make_model(runner_of([first, first, IM_END])).respond(completion([1, 2], echo=True, stream=True))
+    assert answer.batches is not None
+    batches = [batch async for batch in answer.batches]
+    await answer.aclose()
+    assert batches
+    assert all(batches)  # an empty one would be sent as an event without JSON
+
+
 async def test_with_log_probabilities_it_has_the_prompts_too(make_model: MakeModel, says: Says) -> None:
     body = await body_of(make_model(says(" upon a time")), completion("Once", echo=True, logprobs=1))
     logprobs = body["choices"][0]["logprobs"]

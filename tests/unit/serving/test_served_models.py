@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from fakes import WAIT_S
 
-from genkan.errors import EngineUnavailable, ModelNotFound
+from genkan.errors import EngineUnavailable, ModelFileError, ModelNotFound
 from genkan.serving.loading import LoadingModel
 from genkan.serving.local_model import LocalModel
 from genkan.serving.served_models import ServedModels
@@ -98,6 +98,24 @@ async def test_one_that_still_loads_keeps_the_process_from_being_ready_but_not_t
     may_load.set()
     second._thread.join(WAIT_S)
     assert models.ready
+
+
+async def test_a_model_that_cannot_be_loaded_does_not_keep_a_tenants_pages_in_the_others(
+    both: tuple[Named, Named],
+) -> None:
+    def load() -> LocalModel:
+        raise ModelFileError("damaged")
+
+    broken, sound = LoadingModel(load, "m"), LoadingModel(lambda: cast("LocalModel", both[1]), "n")
+    models = ServedModels({"m": broken, "n": sound})
+    with pytest.raises(EngineUnavailable):
+        await models.purge_prefix_cache("t")  # none is there
+    models.start()
+    for model in (broken, sound):
+        model._thread.join(WAIT_S)
+    assert await models.purge_prefix_cache("t") == 3
+    with pytest.raises(EngineUnavailable, match="damaged"):
+        await models.purge_prefix_cache("t", "m")
 
 
 def test_stopping_stops_all(served: ServedModels, both: tuple[Named, Named]) -> None:

@@ -11,12 +11,14 @@ from genkan.engine.statistics import EngineStatistics, StepReport
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
 from genkan.telemetry.tally import Tally
 
-NOW = ("running", "waiting", "blocks", "free_blocks", "cached_pages", "pinned_pages")
+NOW = ("running", "waiting", "blocks", "free_blocks", "host_blocks", "free_host_blocks", "cached_pages", "pinned_pages")
 SO_FAR = (
     "generated_tokens",
     "prompt_tokens",
     "cached_tokens",
     "preemptions",
+    "swaps",
+    "failed_steps",
     "evictions",
     "prefix_queries",
     "prefix_hits",
@@ -26,6 +28,8 @@ NAMES = {
     "waiting": "waiting_sequences",
     "blocks": "kv_blocks",
     "free_blocks": "kv_free_blocks",
+    "host_blocks": "kv_host_blocks",
+    "free_host_blocks": "kv_free_host_blocks",
     "cached_pages": "prefix_pages",
     "pinned_pages": "prefix_pinned_pages",
     "evictions": "prefix_evictions",

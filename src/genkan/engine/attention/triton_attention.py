@@ -8,6 +8,7 @@ from genkan.engine.torch_batch import TorchBatch
 
 _LOG2_E = 1.4426950408889634
 _KEYS_AT_ONCE = 64
+_KEY_BYTES, _QUERY_BYTES = 16 << 10, 32 << 10  # at once: shared memory, often 99 KB, holds a few times as much
 _DECODE_ROWS, _PROMPT_ROWS = 16, 64  # of queries times heads; 16 is the least that a tensor core takes
 _MOST_SPLITS = 32
 _PROGRAMS_PER_SM = 4
@@ -33,7 +34,12 @@ class TritonAttention:
         """See PagedAttention. ``queries``, ``keys`` and ``values`` are contiguous."""
         rows, heads, dim = queries.shape
         kv_heads = keys.shape[1]
-        at_once = max(_DECODE_ROWS if batch.most_rows == 1 else _PROMPT_ROWS, _power_of_two(heads // kv_heads))
+        padded_dim = max(_power_of_two(dim), 16)
+        key_bytes = padded_dim * queries.itemsize
+        wanted = (
+            _DECODE_ROWS if batch.most_rows == 1 else _between(_DECODE_ROWS, _QUERY_BYTES // key_bytes, _PROMPT_ROWS)
+        )
+        at_once = max(wanted, _power_of_two(heads // kv_heads))
         queries_at_once = at_once // (heads // kv_heads)
         sequences = len(batch.lengths)
         blocks = rows // queries_at_once + sequences
@@ -42,12 +48,11 @@ class TritonAttention:
         several = splits > 1
         partial = torch.empty((splits, rows, heads, dim) if several else 0, dtype=torch.float32, device=out.device)
         sums = torch.empty((splits, rows, heads, 2) if several else 0, dtype=torch.float32, device=out.device)
-        padded_dim = max(_power_of_two(dim), 16)
         attend[(blocks, kv_heads, splits)](
             queries, keys, values, out, partial, sums, batch.tables, batch.first_row, batch.lengths,
             scale * _LOG2_E, sequences, batch.tables.stride(0), rows,
             WINDOW=window or 0, HEADS=heads, KV_HEADS=kv_heads, DIM=dim, PADDED_DIM=padded_dim,
-            QUERIES=queries_at_once, ROWS=at_once, KEYS=_KEYS_AT_ONCE if dim <= 128 else _KEYS_AT_ONCE // 2,
+            QUERIES=queries_at_once, ROWS=at_once, KEYS=_between(16, _KEY_BYTES // key_bytes, _KEYS_AT_ONCE),
             TILE=TOKENS_PER_TILE, SPLITS=splits,
             PRECISION="ieee" if queries.dtype == torch.float32 else "tf32",
         )  # fmt: skip
@@ -60,6 +65,10 @@ class TritonAttention:
         keys = longest if window is None else min(longest, window + _KEYS_AT_ONCE)
         most = min(max(self._wanted_programs // programs, 1), -(-keys // _KEYS_AT_ONCE), _MOST_SPLITS)
         return 1 << (most.bit_length() - 1)
+
+
+def _between(least: int, number: int, most: int) -> int:
+    return max(least, min(number, most))
 
 
 def _power_of_two(least: int) -> int:

@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+# Triton would compile the kernel anew where one of these is 1, or a multiple of 16: seconds, in the middle of serving.
+@triton.jit(do_not_specialize=["sequences", "table_width", "rows_in_all"])
 def attend(
     queries, keys, values, out, partial, sums, tables, first_row, lengths,  # pointers
     scale, sequences, table_width, rows_in_all,
@@ -91,7 +92,7 @@ def attend(
             tl.store(sums + 2 * item + 1, total, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["items"])
 def combine(
     partial, sums, out, items, DIM: tl.constexpr, PADDED_DIM: tl.constexpr, SPLITS: tl.constexpr
 ):  # fmt: skip

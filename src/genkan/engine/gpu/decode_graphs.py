@@ -31,10 +31,11 @@ class DecodeGraphs:
         *,
         sizes: Sequence[int],
         widest: int,
+        vocab_size: int,
         spare_tile: int,
         device: torch.device,
     ) -> None:
-        """Record ``step`` for each of ``sizes``, rising. Cost: about a second for all, and no memory but one step's.
+        """Record ``step`` for each of ``sizes``, rising. Cost: about a second for all, and the memory of one step.
 
         ``widest``: tiles that the longest sequence has. ``spare_tile``: one that no sequence ever gets.
         """
@@ -46,7 +47,10 @@ class DecodeGraphs:
         self._long = torch.zeros(3, most, dtype=torch.int64, device=device)
         self._int = torch.zeros(most, 1 + widest, dtype=torch.int32, device=device)
         self._lengths = torch.zeros(most, dtype=torch.int32, device=device)
-        self._rows = torch.arange(most + 1, dtype=torch.int32, device=device)
+        # A graph knows addresses only: whatever it reads or gives must live as long as it does, so all of it is here.
+        self._first_row = torch.arange(most + 1, dtype=torch.int32, device=device)
+        self._output_row = torch.arange(most, dtype=torch.int64, device=device)
+        self._logits = torch.empty(most, vocab_size, dtype=torch.float32, device=device)
         self._pad_from(0, most)
         self._upload(most)
         self._replay = {size: capture(self._step_of(step, size, widest)) for size in reversed(self._sizes)}
@@ -56,7 +60,7 @@ class DecodeGraphs:
         return len(batch.ids) == len(batch.position) == len(batch.output_row) <= self._sizes[-1]
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits ``[sequences, vocab]`` of a batch that it takes; the next call overwrites them."""
+        """Logits, float32 ``[sequences, vocab]``, of a batch that it takes; the next call overwrites them."""
         count = len(batch.ids)
         size = next(size for size in self._sizes if size >= count)
         positions = torch.from_numpy(batch.position)
@@ -77,14 +81,14 @@ class DecodeGraphs:
             ids=self._long[0, :size],
             positions=self._long[1, :size],
             slots=self._long[2, :size],
-            first_row=self._rows[: size + 1],
+            first_row=self._first_row[: size + 1],
             lengths=self._lengths[:size],
             tables=self._int[:size, 1:],
-            output_row=self._rows[:size].long(),
+            output_row=self._output_row[:size],
             longest=widest * TOKENS_PER_TILE,
             most_rows=1,
         )
-        return lambda: step(batch)
+        return lambda: self._logits[:size].copy_(step(batch))  # the sizes share it: a vocabulary a row is much
 
     def _pad_from(self, count: int, size: int) -> None:
         self._host_long[:2, count:size] = 0
@@ -112,7 +116,8 @@ class CudaCapture:
                 step()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):  # type: ignore[arg-type]  # None before the first
+        # Another model's engine may be at work in its thread, and "global" would forbid it to allocate meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # type: ignore[arg-type]  # None before the first
             out = step()
         self._pool = self._pool or graph.pool()
 

@@ -13,11 +13,13 @@ from genkan.engine.attention.gather import GatherAttention
 from genkan.engine.attention.paged import PagedAttention
 from genkan.engine.batch import TOKENS_PER_TILE, Batch
 from genkan.engine.config import EngineConfig
+from genkan.engine.device_sampler import lowest_best
 from genkan.engine.gpu.decode_graphs import SIZES, CudaCapture, DecodeGraphs
 from genkan.engine.gpu.gpu_memory import kv_budget_bytes
 from genkan.engine.gpu.swap_space import SwapSpace
 from genkan.engine.kv_memory import token_bytes
 from genkan.engine.models.decoder import Decoder
+from genkan.engine.scheduler import MAX_SCORED_TOKENS
 from genkan.engine.torch_batch import TorchBatch
 from genkan.engine.torch_model import TorchModel
 from genkan.errors import ConfigError
@@ -45,7 +47,7 @@ class GpuModel:
         self._model = TorchModel(
             decoder, positions=window, tiles=step_tiles, dtype=self.dtype, device=device, attention=attention
         )
-        step_bytes = self._largest_step_bytes(config)
+        step_bytes = self._largest_step_bytes(config, window)
         free, _ = torch.cuda.mem_get_info(device)
         budget = kv_budget_bytes(
             free=free, step=step_bytes, share=config.kv_memory_share, wanted=config.kv_memory_bytes
@@ -100,12 +102,14 @@ class GpuModel:
     def _block_bytes(self, config: EngineConfig) -> int:
         return config.block_size * token_bytes(self._model.shape, bf16=self.dtype.itemsize == 2)
 
-    def _largest_step_bytes(self, config: EngineConfig) -> int:
-        """What a step takes beside weights and KV: all tokens that there may be, and as many logits as sequences."""
+    def _largest_step_bytes(self, config: EngineConfig, window: int) -> int:
+        """What a step takes beside weights and KV: all tokens that there may be, and all logits, sampled."""
         torch.cuda.reset_peak_memory_stats(self._device)
         before = torch.cuda.memory_allocated(self._device)
         with torch.inference_mode():
-            self._model.step(_largest_batch(config, self._device)).float()
+            logits = self._model.step(largest_batch(config, window, self._device)).float()
+            lowest_best(logits[torch.arange(len(logits), device=self._device)])  # as where some are a prompt's
+            del logits
         torch.cuda.synchronize(self._device)
         peak = torch.cuda.max_memory_allocated(self._device)
         torch.cuda.empty_cache()
@@ -116,10 +120,11 @@ class GpuModel:
         sizes.append(min(SIZES[-1], config.max_sequences))
         with torch.inference_mode():
             return DecodeGraphs(
-                lambda batch: self._model.step(batch).float(),
+                self._model.step,
                 CudaCapture(),
                 sizes=sorted(set(sizes)),
                 widest=-(-window // TOKENS_PER_TILE),
+                vocab_size=self._model.shape.vocab_size,
                 spare_tile=spare_tile,
                 device=self._device,
             )
@@ -156,19 +161,22 @@ def _attention(config: EngineConfig, device: torch.device) -> tuple[str, PagedAt
     return "torch", GatherAttention()
 
 
-def _largest_batch(config: EngineConfig, device: torch.device) -> TorchBatch:
-    """A prompt of as many tokens as a step may have, and logits of as many rows as sequences may run."""
+def largest_batch(config: EngineConfig, window: int, device: torch.device) -> TorchBatch:
+    """As many tokens as a step may have, and as many logits: a row a sequence, and those of prompts that are scored.
+
+    Positions stay within ``window``, though one sequence has all the tokens.
+    """
     rows = max(config.max_batched_tokens, config.max_sequences)
     tiles = -(-rows // TOKENS_PER_TILE)
     place = torch.arange(rows, device=device)
     return TorchBatch(
         ids=torch.zeros_like(place),
-        positions=place,
+        positions=place % window,
         slots=place,
         first_row=torch.tensor([0, rows], dtype=torch.int32, device=device),
         lengths=torch.tensor([rows], dtype=torch.int32, device=device),
         tables=torch.arange(tiles, dtype=torch.int32, device=device)[None],
-        output_row=place[: config.max_sequences],
+        output_row=place[: config.max_sequences + MAX_SCORED_TOKENS],
         longest=rows,
         most_rows=rows,
     )

@@ -27,6 +27,7 @@ from genkan.errors import ModelFileError
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
 _MAX_DIMS = 4
+_MAX_SHARING = 2  # tensors may share data, as a head and an embedding do
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _KINDS = {  # a ggml type's number: its name, the values in a block, the bytes of one
@@ -172,13 +173,17 @@ def _tensors(cursor: Cursor, metadata: dict[str, Any]) -> dict[str, GgufTensor]:
     entries = [_tensor_entry(cursor) for _ in range(num_tensors)]
     data_at = -(-cursor.at // alignment) * alignment
     file_bytes = np.frombuffer(cursor.mapped, dtype=np.uint8)
-    tensors = {}
+    tensors: dict[str, GgufTensor] = {}
+    left = _MAX_SHARING * len(file_bytes)
     for name, kind_number, shape, offset in entries:
         if name in tensors:
             raise ValueError(f"it has the tensor {name!r} twice")
         if offset % alignment:
             raise ValueError(f"the tensor {name!r} is not aligned to {alignment} bytes")
         tensors[name] = _tensor(file_bytes[data_at + offset :], name, kind_number, shape)
+        left -= tensors[name].data.nbytes
+        if left < 0:  # a small file would be a model of any size in memory
+            raise ValueError(f"its tensors share their data, and have more than {_MAX_SHARING} times its bytes")
     return tensors
 
 

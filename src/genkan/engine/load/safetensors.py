@@ -43,6 +43,8 @@ def read(path: Path) -> SafetensorsFile:
     A tensor's ``kind`` is the format's name of its type: ``F32``, ``F16`` and ``BF16`` are those of GGUF too. Cost:
     that of the digest, about 1 s for each gigabyte.
     """
+    if path.is_fifo():  # to open one waits for who writes to it
+        raise ModelFileError(f"{path} is no file")
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -84,6 +86,8 @@ class _Entry(NamedTuple):
 
 
 def _entry(name: str, said: Any) -> _Entry:
+    if not name.isprintable():  # it may be half a character, which nothing could be written with that names it
+        raise ValueError(f"the name {name!r} is no text")
     if not isinstance(said, dict) or said.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"the tensor {name!r} is not described by a type, a shape and offsets")
     kind, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]

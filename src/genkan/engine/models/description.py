@@ -6,6 +6,7 @@ from typing import Any
 from genkan.errors import ModelFileError
 
 MAX_LAYERS = 10_000
+MAX_HEAD_DIM = 1 << 16
 MAX_CONTEXT = 1 << 24  # tokens; a file that promises more is damaged
 
 
@@ -44,7 +45,7 @@ class Description:
 
     def number(self, name: str, *, default: float | None = None) -> float:
         value = self._or(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
             raise ModelFileError(f"the model file must say {self._prefix}{name}, a positive number; it says: {value!r}")
         return float(value)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from genkan.engine.load.folder import ModelFolder
 from genkan.engine.load.gguf import GgufTensor
 from genkan.engine.models.decoder import DecoderShape, LayerKind, Rotary
-from genkan.engine.models.description import MAX_CONTEXT, MAX_LAYERS, Description
+from genkan.engine.models.description import MAX_CONTEXT, MAX_HEAD_DIM, MAX_LAYERS, Description
 from genkan.engine.models.family import GEMMA3, LLAMA, MISTRAL, QWEN2, QWEN3, Family
 from genkan.engine.models.folder_rotary import rotary_of
 from genkan.engine.models.stored import Naming, StoredDecoder
+from genkan.engine.models.text_part import TEXT_PARTS, text_part
 from genkan.errors import ModelFileError
 
 _NAMES = {
@@ -72,16 +73,18 @@ def architecture_of(config: dict[str, object]) -> str:
 
 def is_known(architecture: str) -> bool:
     """Whether the engine has this architecture itself."""
-    return architecture in _KNOWN
+    return architecture in _KNOWN or architecture in TEXT_PARTS
 
 
 def folder_decoder(folder: ModelFolder) -> StoredDecoder:
-    """The model in ``folder``.
+    """The model in ``folder``; of a multimodal one its text part.
 
     Raises ModelFileError for an architecture that the engine does not know, for what is missing or does not fit, and
     for what would change the model's results and cannot be done.
     """
     architecture = architecture_of(folder.config)
+    if architecture in TEXT_PARTS:
+        folder, architecture = text_part(folder, architecture), TEXT_PARTS[architecture]
     known = _KNOWN.get(architecture)
     if known is None:
         raise ModelFileError(f"the model's architecture is {architecture}; the engine runs: {', '.join(_KNOWN)}")
@@ -113,7 +116,7 @@ def _shape(known: _Known, read: Description) -> DecoderShape:
     _refuse_variants(family, read)
     heads, hidden = read.count("num_attention_heads"), read.count("hidden_size")
     kv_heads = read.count("num_key_value_heads", default=known.kv_heads or heads)
-    head_dim = read.count("head_dim", default=known.head_dim or hidden // heads)
+    head_dim = read.count("head_dim", default=known.head_dim or hidden // heads, most=MAX_HEAD_DIM)
     if heads % kv_heads or head_dim % 2:
         raise ModelFileError(f"{heads} attention heads do not share {kv_heads} KV heads of {head_dim} evenly")
     layers = read.count("num_hidden_layers", most=MAX_LAYERS)

@@ -8,7 +8,7 @@ import torch
 from genkan.engine.load.blocks import dense
 from genkan.engine.load.gguf import GgufFile, GgufTensor
 from genkan.engine.models.decoder import DecoderShape, LayerKind, Rotary
-from genkan.engine.models.description import MAX_CONTEXT, MAX_LAYERS, Description
+from genkan.engine.models.description import MAX_CONTEXT, MAX_HEAD_DIM, MAX_LAYERS, Description
 from genkan.engine.models.family import GEMMA3, LLAMA, QWEN2, QWEN3, Family
 from genkan.engine.models.rotary import LinearScaling, Scaling, YarnScaling, rotary, yarn_temperature
 from genkan.engine.models.stored import Naming, StoredDecoder
@@ -36,7 +36,7 @@ def gguf_decoder(file: GgufFile) -> StoredDecoder:
     factors = tensors.pop(_ROPE_FACTORS, None) if family is LLAMA else None
     return StoredDecoder(
         family,
-        _shape(family, Description(file.metadata, f"{family.name}."), tensors, factors),
+        _shape(family, Description(file.metadata, f"{family.name}."), tensors, factors, _num_tokens(file)),
         tensors,
         file.digest,
         naming=Naming(),
@@ -46,13 +46,13 @@ def gguf_decoder(file: GgufFile) -> StoredDecoder:
 
 
 def _shape(
-    family: Family, read: Description, tensors: dict[str, GgufTensor], factors: GgufTensor | None
+    family: Family, read: Description, tensors: dict[str, GgufTensor], factors: GgufTensor | None, tokens: int
 ) -> DecoderShape:
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         read.must_be(name, 0)
     heads, hidden = read.count("attention.head_count"), read.count("embedding_length")
     kv_heads = read.count("attention.head_count_kv", default=heads)
-    head_dim = read.count("attention.key_length", default=hidden // heads)
+    head_dim = read.count("attention.key_length", default=hidden // heads, most=MAX_HEAD_DIM)
     if heads % kv_heads or head_dim % 2 or ("attention.key_length" not in read and head_dim * heads != hidden):
         raise ModelFileError(
             f"{heads} attention heads and {kv_heads} KV heads of {head_dim} do not make a hidden size of {hidden}"
@@ -63,6 +63,8 @@ def _shape(
     embedding = tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise ModelFileError("the model file lacks the tensor token_embd.weight")
+    if tokens > embedding.shape[0]:
+        raise ModelFileError(f"the model file has {tokens} tokens and embeddings of {embedding.shape[0]}")
     layers = read.count("block_count", most=MAX_LAYERS)
     scaled_by = hidden // heads if family is GEMMA3 and layers == _GEMMA3_27B_LAYERS else head_dim
     return DecoderShape(
@@ -81,6 +83,11 @@ def _shape(
         embedding_scale=hidden**0.5 if family.is_gemma else 1.0,
         activation=family.activation,
     )
+
+
+def _num_tokens(file: GgufFile) -> int:
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    return len(tokens) if isinstance(tokens, list) else 0
 
 
 def _kinds(family: Family, read: Description, layers: int) -> tuple[LayerKind, ...]:

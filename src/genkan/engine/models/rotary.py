@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from genkan.engine.models.decoder import Rotary
+from genkan.errors import ModelFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,20 @@ Scaling = LinearScaling | Llama3Scaling | YarnScaling
 
 
 def rotary(base: float, head_dim: int, scaling: Scaling | None = None) -> Rotary:
-    """The rotary embedding of heads of ``head_dim`` with that base, which is called theta as well."""
+    """The rotary embedding of heads of ``head_dim`` with that base, which is called theta as well.
+
+    Raises ModelFileError where they make no finite numbers.
+    """
+    try:
+        made = _rotary(base, head_dim, scaling)
+    except (ArithmeticError, ValueError) as error:  # a ValueError of math.log
+        raise ModelFileError(f"the rotary embedding cannot be computed: {error} (base {base:g}, {scaling})") from error
+    if not torch.isfinite(made.frequencies).all():
+        raise ModelFileError(f"the rotary embedding has frequencies that are no numbers (base {base:g}, {scaling})")
+    return made
+
+
+def _rotary(base: float, head_dim: int, scaling: Scaling | None) -> Rotary:
     plain = 1.0 / (base ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
     match scaling:
         case None:

@@ -1,6 +1,7 @@
 """Decode batches in buffers that stay where they are, padded; what a graph would replay is called instead."""
 
 from array import array
+from dataclasses import fields
 
 import pytest
 import torch
@@ -55,7 +56,15 @@ def models(file: object) -> tuple[TorchModel, TorchModel]:
 
 
 def graphs_of(model: TorchModel, capture: Recorded, sizes: tuple[int, ...] = (1, 2, 4)) -> DecodeGraphs:
-    return DecodeGraphs(model.step, capture, sizes=sizes, widest=WIDEST, spare_tile=SPARE, device=CPU)
+    return DecodeGraphs(
+        model.step,
+        capture,
+        sizes=sizes,
+        widest=WIDEST,
+        vocab_size=model.shape.vocab_size,
+        spare_tile=SPARE,
+        device=CPU,
+    )
 
 
 def decodes(*items: tuple[int, int, list[int]]) -> Batch:
@@ -111,10 +120,33 @@ def test_a_torch_batch_of_a_graph_stays_where_it_is(file: object) -> None:
         seen.append(batch)
         return torch.zeros(len(batch.output_row), 3)
 
-    graphs = DecodeGraphs(step, Recorded(), sizes=(2,), widest=WIDEST, spare_tile=SPARE, device=CPU)
+    graphs = DecodeGraphs(step, Recorded(), sizes=(2,), widest=WIDEST, vocab_size=3, spare_tile=SPARE, device=CPU)
     graphs.forward(decodes((4, 3, [3])))
     first, second = seen
     assert first is second
     assert first.slots.tolist() == [3 * 16 + 3, SPARE * 16]
     assert first.lengths.tolist() == [4, 1]
     assert first.tables[:, 0].tolist() == [3, SPARE]
+
+
+def test_what_graphs_read_and_give_lives_as_long_as_they_do_and_is_the_same_for_all_sizes() -> None:
+    """A graph keeps addresses alone: what only the recorded call held would be somebody else's memory by then."""
+    read: list[torch.Tensor] = []
+    given: list[torch.Tensor] = []
+
+    def step(batch: TorchBatch) -> torch.Tensor:
+        tensors = (getattr(batch, field.name) for field in fields(batch))
+        read.extend(tensor for tensor in tensors if isinstance(tensor, torch.Tensor))
+        return torch.zeros(len(batch.output_row), 3, dtype=torch.bfloat16)
+
+    def capture(recorded: Step) -> Step:
+        given.append(recorded())
+        return recorded
+
+    graphs = DecodeGraphs(step, capture, sizes=(1, 4), widest=WIDEST, vocab_size=3, spare_tile=SPARE, device=CPU)
+    own = {each.untyped_storage().data_ptr() for each in vars(graphs).values() if isinstance(each, torch.Tensor)}
+    assert len(read) == 2 * 7
+    assert {tensor.untyped_storage().data_ptr() for tensor in read} <= own
+    assert {tensor.data_ptr() for tensor in given} == {given[0].data_ptr()}
+    assert given[0].untyped_storage().data_ptr() in own
+    assert given[0].dtype == torch.float32

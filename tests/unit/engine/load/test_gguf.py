@@ -147,6 +147,12 @@ def test_tensors_may_share_their_data_and_lie_in_any_order(tmp_path: Path) -> No
     assert tensors["early"].data.tobytes() == tensors["same"].data.tobytes() == bytes(range(64))
 
 
+def test_a_small_file_cannot_be_a_large_model(tmp_path: Path) -> None:
+    entries = [entry(str(place), [1024]) for place in range(3)]  # which all begin where the data does
+    with pytest.raises(ModelFileError, match="its tensors share their data"):
+        read_bytes(tmp_path, gguf_bytes(entries=entries, data=bytes(4096)))
+
+
 def test_a_big_endian_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"big\.gguf .*big-endian"):
         gguf.read(written(tmp_path / "big.gguf", endianess=GGUFEndian.BIG))

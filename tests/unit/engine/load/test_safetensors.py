@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,8 @@ WRONG: dict[str, tuple[object, int]] = {
     "no UTF-8": (b'{"\xff": 1}', 0),
     "nested without end": (b"[" * 100_000, 0),
     "a name twice": (b'{"a": %s, "a": %s}' % ((json.dumps(ONE).encode(),) * 2), 24),
+    "half a character": ({"\ud800": ONE}, 24),
+    "a name of two lines": ({"a\nb": ONE}, 24),
     "a tensor that is no object": ({"a": 1}, 0),
     "a tensor without offsets": ({"a": {"dtype": "F32", "shape": [6]}}, 24),
     "a tensor with more to it": (entry(strides=[3, 1]), 24),
@@ -126,6 +129,12 @@ def test_a_file_that_ends_at_once_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "odd.safetensors").write_bytes(bytes(size))
     with pytest.raises(ModelFileError, match=r"odd\.safetensors is not a readable"):
         safetensors.read(tmp_path / "odd.safetensors")
+
+
+def test_nobody_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(ModelFileError, match=r"a\.safetensors is no file"):
+        safetensors.read(tmp_path / "a.safetensors")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

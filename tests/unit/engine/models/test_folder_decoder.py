@@ -150,6 +150,8 @@ def test_frequencies_that_old_versions_saved_are_passed_over(read: Read, tmp_pat
 
 # What is refused
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}
+
 
 def test_a_tensor_that_no_such_model_has_is_named(read: Read, tmp_path: Path) -> None:
     read(TinyCheckpoint(family="llama"))
@@ -189,6 +191,11 @@ def test_a_scaling_that_the_engine_does_not_do_is_named(read: Read, kind: object
         ({"rms_norm_eps": 0}, "must say rms_norm_eps, a positive number"),
         ({"tie_word_embeddings": 1}, "must say tie_word_embeddings, true or false"),
         ({"max_position_embeddings": 1 << 40}, "must say max_position_embeddings"),
+        ({"head_dim": (1 << 31) - 2}, "must say head_dim, a number from 1 to 65536"),
+        ({"rms_norm_eps": 10**400}, "must say rms_norm_eps, a positive number"),
+        ({"rope_parameters": YARN | {"rope_theta": 1.0}}, "cannot be computed: float division by zero"),
+        ({"rope_parameters": YARN | {"beta_fast": 5e-324}}, "rotary embedding cannot be computed"),
+        ({"rope_parameters": {"rope_theta": 1e-300}}, "rotary embedding has frequencies that are no numbers"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(read: Read, changes: dict[str, Any], said: str) -> None:

@@ -1,6 +1,7 @@
 """GGUF files of the families: what is read from them, and every way in which one is refused."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -328,3 +329,15 @@ def test_absurd_promises_are_refused_before_memory_is_asked_for(read: Read) -> N
         read(values={"llama.block_count": 10**9})
     with pytest.raises(ModelFileError, match=r"llama\.context_length, a number from 1 to 16777216"):
         read(values={"llama.context_length": 2**31 - 1})
+
+
+def test_more_tokens_than_embeddings_are_refused(tmp_path: Path) -> None:
+    file = gguf.read(MODEL.written(tmp_path / "model.gguf"))
+    named = {"tokenizer.ggml.tokens": [str(place) for place in range(MODEL.vocab_size + 1)]}
+    with pytest.raises(ModelFileError, match="has 51 tokens and embeddings of 50"):
+        gguf_decoder(replace(file, metadata=file.metadata | named))
+
+
+def test_heads_of_an_absurd_size_are_refused_before_anything_is_made_of_them(read: Read) -> None:
+    with pytest.raises(ModelFileError, match=r"llama\.attention\.key_length, a number from 1 to 65536"):
+        read(values={"llama.attention.key_length": (1 << 31) - 2})
