@@ -240,7 +240,8 @@ def _wrong_options() -> Iterator[Malformed]:
     named = {"type": "json_schema", "json_schema": {"name": "no spaces", "schema": {}}}
     yield wrong_chat("format's name", response_format=named, param="response_format.json_schema.name")
     for body in ({"logprobs": 20, "n": 8, "max_tokens": 1000}, {"best_of": 2}):
-        yield wrong_request(f"text, too much: {next(iter(body))}", {**GOOD_TEXT, **body}, path=TEXT, param=next(iter(body)))
+        option = next(iter(body))
+        yield wrong_request(f"text, too much: {option}", {**GOOD_TEXT, **body}, path=TEXT, param=option)
 
 
 def _unsupported_options() -> Iterator[Malformed]:

@@ -17,6 +17,19 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def sequence_of(block, first_row, sequences, QUERIES: tl.constexpr):
+    """The last sequence whose blocks of queries begin at ``block`` or before."""
+    low, high = 0, sequences
+    while low < high:
+        middle = (low + high) // 2
+        if tl.load(first_row + middle) // QUERIES + middle <= block:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
 # Triton would compile the kernel anew where one of these is 1, or a multiple of 16: seconds, in the middle of serving.
 @triton.jit(do_not_specialize=["sequences", "table_width", "rows_in_all"])
 def attend(
@@ -29,14 +42,7 @@ def attend(
     """One block of QUERIES queries with the GROUP heads of one KV head, over one of SPLITS parts of their keys."""
     GROUP: tl.constexpr = HEADS // KV_HEADS
     block, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    low, high = 0, sequences
-    while low < high:  # the last sequence whose blocks begin at `block` or before
-        middle = (low + high) // 2
-        if tl.load(first_row + middle) // QUERIES + middle <= block:
-            low = middle + 1
-        else:
-            high = middle
-    sequence = low - 1
+    sequence = sequence_of(block, first_row, sequences, QUERIES)
     first = tl.load(first_row + sequence)
     count = tl.load(first_row + sequence + 1) - first
     first_query = (block - first // QUERIES - sequence) * QUERIES
