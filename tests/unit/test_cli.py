@@ -138,7 +138,7 @@ def test_check_tells_what_is_well_of_each_upstream(file: Path, models_url: str) 
     result = genkan("check", _openai(file, models_url, "m"))
     assert result.stdout.splitlines() == [
         "ok      vllm: 1 model there; no key sent",
-        "ok      engine: embedded, model file found",
+        "ok      engine: embedded, the file of own is there",
     ]
     assert (result.exit_code, result.stderr) == (0, "")
 

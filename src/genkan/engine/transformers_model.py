@@ -7,6 +7,7 @@ such models apart: so each is tried when it is loaded, against its own attention
 """
 
 import inspect
+import math
 from array import array
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,8 @@ class TransformersModel:
             raise refusal(self.architecture, "its window is a single token")
         self._device = device
         self._pages = Pages(attention or GatherAttention())
-        self._model = _loaded(path, self.architecture, dtype, device)
+        num_values = sum(math.prod(tensor.shape) for tensor in stored.tensors.values())
+        self._model = _loaded(path, self.architecture, num_values, dtype, device)
         self._pages.serve(self._model)
         self._keeps_rows = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         try:
@@ -176,13 +178,14 @@ def _check_counts(description: Description, num_tensors: int) -> None:
             description.count(name, most=min(MAX_LAYERS, num_tensors))
 
 
-def _loaded(path: Path, architecture: str, dtype: torch.dtype, device: torch.device) -> Any:
+def _loaded(path: Path, architecture: str, num_values: int, dtype: torch.dtype, device: torch.device) -> Any:
     import transformers  # here, because it takes seconds and few models need it
     from transformers.modeling_utils import AttentionInterface
 
     AttentionInterface.register(_NAME, paged_attention)
     transformers.utils.logging.disable_progress_bar()
     try:
+        _check_size(path, architecture, num_values)
         model, said = transformers.AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
@@ -192,6 +195,8 @@ def _loaded(path: Path, architecture: str, dtype: torch.dtype, device: torch.dev
             local_files_only=True,
             output_loading_info=True,
         )
+    except ModelFileError:
+        raise
     except Exception as error:
         raise ModelFileError(
             f"the model's architecture {architecture} is none of the engine's, and transformers cannot load it: {error}"
@@ -205,6 +210,18 @@ def _loaded(path: Path, architecture: str, dtype: torch.dtype, device: torch.dev
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise refusal(architecture, "it takes no positions")
     return model.to(device).eval()
+
+
+def _check_size(path: Path, architecture: str, num_values: int) -> None:
+    """Refuses a description of far more weights than the files have: transformers makes them up before it complains."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    with torch.device("meta"):  # where weights have a shape and take no memory
+        empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    described = sum(parameter.numel() for parameter in empty.parameters())
+    if described > 2 * num_values:  # a head that is tied may be counted too
+        raise refusal(architecture, f"its config.json describes {described} weights, and its files have {num_values}")
 
 
 def _one_token(device: torch.device) -> TorchBatch:

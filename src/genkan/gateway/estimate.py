@@ -7,11 +7,12 @@ three numbers are learned, for each route, from what its upstreams report, by no
 few multiplications a request. The length of answers is learned as a mean and a mean deviation.
 
 Budgets must not be overshot, so they need a bound and no guess: a token of any tokenizer in use stands for a byte at
-least, templates add a few tokens around each message, and an answer ends at ``max_tokens``. What a field that nobody
-here knows does at its upstream is not known either (``documents`` and ``chat_template`` become part of the prompt), so
-all of it counts, but for a few fields that are never in a prompt. Files, videos and sound have no size in tokens that
-could be told from here, and what is searched or fetched for a prompt has none at all: with any of them the prompt may
-be as long as context windows are.
+least, templates add a few tokens around each message, and an answer ends at ``max_tokens``. Tools and calls are JSON
+that templates write anew, with white space after commas, brackets and colons: a token more for each byte at most, and
+some words on how to call. What a field that nobody here knows does at its upstream is not known either (``documents``
+and ``chat_template`` become part of the prompt), so all of it counts, but for a few fields that are never in a prompt.
+Files, videos and sound have no size in tokens that could be told from here, and what is searched or fetched for a
+prompt has none at all: with any of them the prompt may be as long as context windows are.
 
 Source: Widrow and Hoff, "Adaptive switching circuits", 1960 (LMS); Jacobson, "Congestion avoidance and control", 1988
 (mean and deviation).
@@ -36,16 +37,19 @@ _MOST_OF_FILES = 1 << 20  # of all of them together: as long as the context wind
 _FEW_BYTES = 256  # of fields that are not known, settings rather than text: still to be learnt from
 _MOST_PER_MESSAGE = 16
 _MOST_AROUND = 64  # a template's own system prompt
+_MOST_AROUND_TOOLS = 512  # what it says of how to call them; Qwen's says 90 tokens, Llama's 150
+_MOST_PER_TOOL = 64  # what is written out of a tool that does not say it: that it has no description, no parameters
 #: What a prompt is made of besides messages.
 _BESIDES = ("tools", "functions", "response_format", "suffix")
+_TOOLS = ("tools", "functions")
 #: What is measured, and what is never in a prompt.
 _KNOWN = frozenset(
     {
         *_BESIDES, *OWN_KEYS, "messages", "prompt", "model", "stream", "stream_options", "cache_salt", "max_tokens",
         "max_completion_tokens", "n", "best_of", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "ignore_eos",
         "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "echo",
-        "parallel_tool_calls", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key",
-        "prompt_cache_retention",
+        "parallel_tool_calls", "min_tokens", "stop_token_ids", "include_stop_str_in_output", "priority", "user",
+        "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     }
 )  # fmt: skip
 _SETTINGS = _KNOWN.difference(_BESIDES)  # never in a prompt, so nothing to measure
@@ -66,6 +70,7 @@ class Size(NamedTuple):
     tokens: int  # of prompts that come as token ids
     files: int = 0  # and videos, sounds, searches: whatever may take any number of tokens
     unknown: int = 0  # bytes of fields that may get into the prompt
+    rewritten: int = 0  # of its characters, those of tools and calls, which templates may write with more white space
 
 
 def size_of(request: GenerationRequest) -> Size:
@@ -115,6 +120,7 @@ def most_prompt_tokens(size: Size) -> int:
         + (_MOST_OF_FILES if size.files else 0)
         + size.unknown
         + _MOST_AROUND
+        + (_MOST_AROUND_TOOLS + size.rewritten if size.rewritten else 0)
     )
 
 
@@ -165,10 +171,10 @@ class Estimator:
 
 
 class _Measure:
-    __slots__ = ("ascii", "files", "images", "other", "tokens", "unknown")
+    __slots__ = ("ascii", "files", "images", "other", "rewritten", "tokens", "unknown")
 
     def __init__(self) -> None:
-        self.ascii = self.other = self.images = self.tokens = self.files = self.unknown = 0
+        self.ascii = self.other = self.images = self.tokens = self.files = self.unknown = self.rewritten = 0
 
     def text(self, text: str) -> None:
         if text.isascii():
@@ -183,7 +189,10 @@ class _Measure:
             return
         for name in _BESIDES:
             if (value := raw.get(name)) is not None:
-                self.ascii += _json_bytes(value)
+                num_bytes = _json_bytes(value)
+                self.ascii += num_bytes
+                if name in _TOOLS and value:
+                    self.rewritten += num_bytes + _MOST_PER_TOOL * (len(value) if type(value) is list else 1)
         if not _KNOWN.issuperset(raw):
             for name, value in raw.items():
                 if name not in _KNOWN and value is not None:
@@ -198,7 +207,9 @@ class _Measure:
             for part in content:
                 self._part(part)
         if len(message) > 2 or "content" not in message:
-            self.ascii += _json_bytes({name: value for name, value in message.items() if name not in _SPOKEN})
+            num_bytes = _json_bytes({name: value for name, value in message.items() if name not in _SPOKEN})
+            self.ascii += num_bytes
+            self.rewritten += num_bytes if "tool_calls" in message or "function_call" in message else 0
             self.files += message.get("audio") is not None  # an earlier answer's, by its id
 
     def _part(self, part: dict[str, Any]) -> None:
@@ -213,7 +224,9 @@ class _Measure:
             self.files += 1
 
     def size(self, messages: int) -> Size:
-        return Size(self.ascii, self.other, messages, self.images, self.tokens, self.files, self.unknown)
+        return Size(
+            self.ascii, self.other, messages, self.images, self.tokens, self.files, self.unknown, self.rewritten
+        )
 
 
 def _plain_size(request: ChatRequest) -> Size | None:

@@ -221,7 +221,9 @@ class Ticket:
             tokens = max(answer.pieces, answer.text_bytes // _BYTES_PER_TOKEN)
         else:
             return None, False
-        most = self._request.sampling.max_tokens or self._bound_at(ended.deployment)
+        most = self._request.sampling.max_tokens  # 0 where a prompt is only echoed
+        if most is None:
+            most = self._bound_at(ended.deployment)
         if most is not None:
             tokens = min(tokens, answers_to(self._request) * most)
         return Usage(self._prompt_tokens, tokens), True

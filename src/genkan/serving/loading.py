@@ -70,7 +70,7 @@ class LoadingModel:
         except ModelFileError as error:
             self._failure = f"The engine cannot load {self._name}: {error}"
             _log.error("%s", self._failure)
-        except Exception:  # noqa: BLE001 - nobody waits for this thread; requests are told
+        except BaseException:  # noqa: BLE001 - nobody waits for this thread; requests are told
             self._failure = f"The engine cannot load {self._name}; the server's log says why."
             _log.exception("%s cannot be loaded", self._name)
         else:

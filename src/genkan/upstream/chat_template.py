@@ -71,6 +71,8 @@ class ChatTemplate:
         return self._templates.get(_DEFAULT) or next(iter(self._templates.values()))
 
     def _read(self, source: str) -> Template:
+        if not isinstance(source, str):  # a file may say anything
+            raise ModelFileError(f"the model's chat template is no text: {source!r}")
         if len(source) > _MAX_SOURCE_CHARS:
             raise ModelFileError(
                 f"the model's chat template has {len(source)} characters; at most {_MAX_SOURCE_CHARS} are read"

@@ -10,6 +10,7 @@ import aiohttp
 
 from genkan.config import Config, EmbedderConfig, OpenAiUpstreamConfig, UpstreamConfig
 from genkan.embedding.model_path import UPSTREAM_PREFIX, is_local, model_path
+from genkan.engine.config import EngineConfig
 from genkan.engine.load.source import locate
 from genkan.errors import (
     ConnectFailed,
@@ -76,8 +77,7 @@ async def _check(
 ) -> list[Finding]:
     if isinstance(upstream, OpenAiUpstreamConfig):
         return await _check_openai(upstream, _names_used(config, upstream.name), environ, session)
-    sources = dict.fromkeys(config.engine_of(model).model for model in config.engine_models.values())
-    return [_check_engine(upstream.name, source) for source in sources]
+    return [_check_engine(upstream.name, name, config.engine_of(model)) for name, model in config.engine_models.items()]
 
 
 def _names_used(config: Config, upstream: str) -> list[str]:
@@ -90,12 +90,12 @@ def _names_used(config: Config, upstream: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _check_engine(name: str, source: str) -> Finding:
+def _check_engine(upstream: str, name: str, engine: EngineConfig) -> Finding:
     try:
-        locate(source)
+        locate(engine.model)
     except ModelFileError as error:
-        return Finding(name, "error", str(error))
-    return Finding(name, "ok", "embedded, model file found")
+        return Finding(upstream, "error", f"{name}: {error}")
+    return Finding(upstream, "ok", f"embedded, the file of {name} is there")
 
 
 def _check_embedder(config: EmbedderConfig) -> Finding:

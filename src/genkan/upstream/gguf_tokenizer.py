@@ -18,7 +18,14 @@ from tokenizers.models import BPE
 
 from genkan.errors import ModelFileError
 from genkan.upstream.pretokenizers import WORDS, Words
-from genkan.upstream.vocabulary import Vocabulary, byte_level_bytes, end_ids, repeated, sentencepiece_bytes
+from genkan.upstream.vocabulary import (
+    Vocabulary,
+    byte_level_bytes,
+    damage_named,
+    end_ids,
+    repeated,
+    sentencepiece_bytes,
+)
 
 _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 2, 3, 4, 5, 6  # `tokenizer.ggml.token_type`; 1 is an ordinary one
 _KINDS = ("gpt2", "llama")
@@ -57,6 +64,11 @@ def vocabulary_of(metadata: Mapping[str, Any]) -> Vocabulary:
     Raises ModelFileError for a kind or a pre-tokenizer that is not known, and for a vocabulary that is damaged. Cost:
     0.15 s for 49 k byte-level tokens, about 2 s for 262 k of SentencePiece's.
     """
+    with damage_named("the model's tokenizer"):
+        return _vocabulary(metadata)
+
+
+def _vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     listed = _listed(metadata)
     special = frozenset(listed.of_kind(_CONTROL, _UNKNOWN, _UNUSED))
     words = _words(listed) if listed.kind == "gpt2" else None
@@ -146,10 +158,7 @@ def _sentencepiece(listed: _Listed) -> Tokenizer:
 
 
 def _bpe(tokens: Sequence[str], merges: list[tuple[str, str]], **options: Any) -> Tokenizer:
-    try:
-        return Tokenizer(BPE(vocab={token: place for place, token in enumerate(tokens)}, merges=merges, **options))
-    except Exception as error:  # the library raises nothing narrower
-        raise ModelFileError(f"the model's tokenizer is damaged: {error}") from error
+    return Tokenizer(BPE(vocab={token: place for place, token in enumerate(tokens)}, merges=merges, **options))
 
 
 def _normalizer(listed: _Listed) -> normalizers.Normalizer:

@@ -4,11 +4,14 @@
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
 from tokenizers import Tokenizer
+
+from genkan.errors import ModelFileError
 
 #: Spellings of tokens that end a turn or a text, whichever family they are of: a model stops on each that it has.
 _ENDS = (
@@ -49,6 +52,21 @@ class Vocabulary:
     drops_first_space: bool = False
     named_tokens: Mapping[str, str] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Makes whatever a damaged file brings about a ModelFileError that names ``what``.
+
+    Its values may be of any type at any depth, and the tokenizers library raises what is no narrower than Exception;
+    where it panics, what Python sees is a BaseException.
+    """
+    try:
+        yield
+    except (ModelFileError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise ModelFileError(f"{what} is damaged: {type(error).__name__}: {error}") from error
 
 
 def end_ids(ids: Mapping[str, int], special_ids: Collection[int]) -> frozenset[int]:

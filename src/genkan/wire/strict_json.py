@@ -21,6 +21,8 @@ MAX_DEPTH = 100
 _INT64 = range(-(2**63), 2**64)
 _INT_DIGITS = 20  # as many as 2**64 has, and a sign: Python's int() is quadratic in digits
 _FITTING_DIGITS = 18  # with a sign or without
+_LONG_INTEGER = re.compile(r"\d{19}")
+_LONG_TEXT = 1 << 16  # from where on it is worth a look whether all integers are short: the scanner reads those itself
 _HIGH_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -60,6 +62,8 @@ def parse_value(body: bytes) -> Any:
 
 
 def _decode(text: str) -> Any:
+    if len(text) > _LONG_TEXT and not _LONG_INTEGER.search(text):
+        return _SHORT_INTEGERS.decode(text)
     if text.startswith("{") and text.endswith("}"):  # as nearly all do: no white space to look for
         value, end = _DECODER.raw_decode(text)
         if end == len(text):
@@ -98,6 +102,7 @@ def _int(digits: str) -> int:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int, strict=True
 )
+_SHORT_INTEGERS = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, strict=True)
 
 
 def _check_surrogates(value: Any) -> None:

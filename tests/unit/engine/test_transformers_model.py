@@ -149,6 +149,7 @@ def test_a_model_that_mixes_tokens_elsewhere_is_found_by_trying(
         ({"vision_config": {"a": 1}}, "it is multimodal"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised by another library"),
         ({"max_position_embeddings": None}, "must say max_position_embeddings"),
+        ({"vocab_size": 1 << 24}, r"describes \d+ weights, and its files have \d+"),
         ({"max_position_embeddings": 1}, "its window is a single token"),
         ({"num_hidden_layers": 2_000_000_000}, "must say num_hidden_layers, a number from 1 to"),
         ({"rope_scaling": {"rope_type": ["yarn"]}}, r"is scaled by \['yarn'\]"),

@@ -1,5 +1,6 @@
 """Guesses at what requests take, against what a real tokenizer counts."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from genkan.gateway.estimate import (
     most_prompt_tokens,
     size_of,
 )
+from genkan.serving.tools.tool_use import ToolUse
 from genkan.upstream.tokenizer import TextTokenizer
 from genkan.wire.chat import ChatRequest, CompletionRequest
 
@@ -39,6 +41,12 @@ def counted(tokenizer: TextTokenizer, messages: list[dict[str, str]]) -> int:
     return len(tokenizer.encode(tokenizer.render_chat(messages)))
 
 
+def counted_with_tools(tokenizer: TextTokenizer, request: ChatRequest) -> int:
+    use = ToolUse.of(request, tokenizer)
+    assert use is not None
+    return len(tokenizer.encode(tokenizer.render_chat(use.messages(request.messages), tools=use.template_tools)))
+
+
 def words(number: int) -> str:
     return " ".join(f"w{place}" for place in range(number))
 
@@ -57,7 +65,8 @@ def test_texts_are_as_long_as_parts_of_the_same_text(texts: list[str], with_name
     alone = [{"role": "user", "content": text} | beside for text in texts]
     parts = [user([{"type": "text", "text": text}]) | beside for text in texts]
     assert size_of(chat(*alone)) == size_of(chat(*parts))
-    assert size_of(chat(*alone, tools=[1])) == size_of(chat(*alone))._replace(ascii=size_of(chat(*alone)).ascii + 3)
+    with_tools = size_of(chat(*alone, tools=[1]))
+    assert with_tools._replace(rewritten=0) == size_of(chat(*alone))._replace(ascii=size_of(chat(*alone)).ascii + 3)
 
 
 def test_parts_are_text_or_images() -> None:
@@ -125,6 +134,41 @@ def test_the_bound_covers_a_templates_own_prompt(tokenizer: TextTokenizer) -> No
     assert most_prompt_tokens(size_of(chat(*messages))) >= counted(tokenizer, messages)
 
 
+def call(arguments: str) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+@pytest.mark.parametrize(
+    "functions",
+    [
+        pytest.param([{"name": "f"}], id="one without anything"),
+        pytest.param([{"name": f"f{number}"} for number in range(20)], id="many without anything"),
+        pytest.param(
+            [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"enum": list(range(500))}}}}],
+            id="numbers",
+        ),
+        pytest.param(
+            [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"enum": [[0] * 500]}}}}],
+            id="digits",
+        ),
+    ],
+)
+def test_no_tools_take_more_than_their_bound(
+    tokenizer: TextTokenizer, functions: list[dict[str, Any]], choice: str
+) -> None:
+    tools = [{"type": "function", "function": function} for function in functions]
+    request = chat(user("Hi"), tools=tools, tool_choice=choice)
+    assert most_prompt_tokens(size_of(request)) >= counted_with_tools(tokenizer, request)
+
+
+@pytest.mark.parametrize("arguments", ["{}", json.dumps({"a": [0] * 500}, separators=(",", ":")), "no JSON"])
+def test_no_calls_of_earlier_turns_take_more_than_their_bound(tokenizer: TextTokenizer, arguments: str) -> None:
+    request = chat(user("Hi"), call(arguments), {"role": "tool", "tool_call_id": "c", "content": ""})
+    assert most_prompt_tokens(size_of(request)) >= counted_with_tools(tokenizer, request)
+
+
 BIG = "x" * 50_000
 
 
@@ -148,7 +192,8 @@ def test_all_that_may_get_into_a_prompt_is_within_its_bound(field: dict[str, Any
 
 def test_settings_that_are_known_take_no_room() -> None:
     settings = {"temperature": 0.5, "top_k": 5, "user": "u" * 100, "stop": ["x"], "cache_salt": "s", "unknown": None}
-    assert size_of(chat(user("x"), **settings)) == size_of(chat(user("x")))
+    numbers = {"min_tokens": 2, "stop_token_ids": list(range(64)), "priority": 3, "include_stop_str_in_output": True}
+    assert size_of(chat(user("x"), **settings, **numbers)) == size_of(chat(user("x")))
 
 
 @pytest.mark.parametrize(

@@ -214,11 +214,18 @@ async def test_the_engine_is_looked_up_and_not_loaded(tmp_path: Path) -> None:
     file.write_bytes(b"")
     settings = {
         "upstreams": [{"name": "engine", "kind": "engine"}],
-        "models": [{"name": "own", "upstream": "engine"}],
+        "models": [
+            {"name": "own", "upstream": "engine"},
+            {"name": "other", "upstream": "engine", "engine": {"model": "gone.gguf"}},
+        ],
         "engine": {"model": str(file)},
     }
     found = await check(Config.model_validate(settings), {})
-    assert found == [Finding("engine", "ok", "embedded, model file found")]
+    assert found[0] == Finding("engine", "ok", "embedded, the file of own is there")
+    assert (found[1].level, found[1].message) == (
+        "error",
+        "other: there is no model file gone.gguf (engine.model: gone.gguf)",
+    )
 
 
 async def test_the_embedders_model_is_looked_for_where_it_is(tmp_path: Path) -> None:

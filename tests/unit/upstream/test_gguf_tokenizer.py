@@ -193,3 +193,20 @@ def test_an_answer_that_goes_on_from_a_prompt_keeps_its_first_space() -> None:
     assert ours.decode(ids) == "the fox"
     stream = ours.text_stream(continues=True)
     assert "".join(map(stream.push, ids)) == " the fox"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ggml.tokens", 7),
+        ("ggml.merges", [1, 2]),
+        ("ggml.token_type", 3),
+        ("ggml.eos_token_id", "x"),
+        ("chat_template", 7),
+        ("chat_template.tool_use", [1]),
+    ],
+)
+def test_a_value_of_another_kind_is_damage(name: str, value: object) -> None:
+    metadata = metadata_of(byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False)), "gpt-2")
+    with pytest.raises(ModelFileError, match=r"damaged|is no text"):
+        TextTokenizer.of_gguf(metadata | {f"tokenizer.{name}": value})

@@ -129,7 +129,7 @@ def test_a_metaspace_decoder_drops_the_first_space(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("tokenizer.json", None, "missing"),
-        ("tokenizer.json", "{}", "no tokenizer"),
+        ("tokenizer.json", "{}", "is damaged: Exception: Model missing"),
         ("tokenizer.json", "\udcff", "cannot be read"),
         ("tokenizer_config.json", "{", "not JSON"),
         ("tokenizer_config.json", "[]", "does not hold an object"),
@@ -137,6 +137,7 @@ def test_a_metaspace_decoder_drops_the_first_space(tmp_path: Path) -> None:
         ("generation_config.json", "nope", "not JSON"),
         ("special_tokens_map.json", "3", "does not hold an object"),
         ("config.json", "", "not JSON"),
+        ("tokenizer_config.json", "[" * 5000, "not JSON"),
     ],
 )
 def test_a_missing_or_damaged_file_is_named(folder: Path, name: str, text: str | None, said: str) -> None:
@@ -157,3 +158,72 @@ def test_an_unknown_decoder_is_refused(tmp_path: Path) -> None:
     words.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelFileError, match=r"tokenizer\.json has the decoder \['WordPiece'\]; known: 'ByteLevel'"):
         TextTokenizer.of_folder(tmp_path)
+
+
+def test_tokens_that_the_model_has_no_rows_for_are_ordinary_text(folder: Path, trained: Tokenizer) -> None:
+    """As in Gemma 3's models of text alone, whose tokenizers have a token for images beyond their embeddings."""
+    rows = trained.get_vocab_size()
+    image = "<image_soft_token>"
+    state = json.loads((folder / "tokenizer.json").read_text())
+    added = {**state["added_tokens"][-1], "id": rows, "content": image, "special": True}
+    (folder / "tokenizer.json").write_text(json.dumps(state | {"added_tokens": [*state["added_tokens"], added]}))
+    write(folder, "tokenizer_config.json", eos_token="<|endoftext|>", added_tokens_decoder={str(rows): added})
+    assert TextTokenizer.of_folder(folder).encode(image) == [rows]
+    write(folder, "config.json", vocab_size=rows)
+    ours = TextTokenizer.of_folder(folder)
+    assert ours.vocab_size == rows
+    assert ours.encode(image) == trained.encode(image).ids
+    assert ours.token_id(image) is None
+
+
+@pytest.mark.parametrize(("values", "rows"), [({"vocab_size": 100}, 100), ({"text_config": {"vocab_size": 99}}, 99)])
+def test_a_vocabulary_that_the_model_has_no_rows_for_is_refused(
+    folder: Path, values: dict[str, Any], rows: int
+) -> None:
+    write(folder, "config.json", **values)
+    with pytest.raises(ModelFileError, match=rf"tokenizer\.json has a token with the id \d+, .* are below {rows}"):
+        TextTokenizer.of_folder(folder)
+
+
+def test_an_id_of_billions_takes_no_memory(folder: Path) -> None:
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["model"]["vocab"]["far"] = (1 << 32) - 1
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(ModelFileError, match="a token with the id 4294967295"):
+        TextTokenizer.of_folder(folder)
+
+
+def test_where_the_library_panics_it_is_the_files_fault(folder: Path) -> None:
+    state = json.loads((folder / "tokenizer.json").read_text())
+    state["model"]["continuing_subword_prefix"] = "########"
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json is damaged: PanicException"):
+        TextTokenizer.of_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"a": {"content": "b"}}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"0": {}}}),
+        ("tokenizer_config.json", {"chat_template": [1]}),
+        ("tokenizer_config.json", {"bos_token": "\ud800"}),
+    ],
+)
+def test_values_of_other_kinds_are_damage(folder: Path, name: str, values: dict[str, Any]) -> None:
+    write(folder, name, **{"eos_token": "<|endoftext|>", **values})
+    with pytest.raises(ModelFileError, match="damaged"):
+        TextTokenizer.of_folder(folder)
+
+
+@pytest.mark.parametrize("eos_id", [-1, 1 << 40, True, "x", 1.0])
+def test_an_end_that_is_no_id_ends_nothing(folder: Path, eos_id: object) -> None:
+    write(folder, "generation_config.json", eos_token_id=[eos_id, 5])
+    assert TextTokenizer.of_folder(folder).stop_ids == {END, STOP, 5}
+
+
+def test_only_files_are_read(folder: Path) -> None:
+    (folder / "chat_template.jinja").symlink_to("/dev/zero")
+    with pytest.raises(ModelFileError, match=r"chat_template\.jinja is no file"):
+        TextTokenizer.of_folder(folder)

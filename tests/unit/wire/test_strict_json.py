@@ -3,7 +3,7 @@
 import pytest
 
 from genkan.errors import InvalidRequest
-from genkan.wire.strict_json import MAX_DEPTH, parse_object
+from genkan.wire.strict_json import MAX_DEPTH, parse_object, parse_value
 
 
 def nested(depth: int) -> bytes:
@@ -134,3 +134,15 @@ def test_says_where_the_json_ends() -> None:
 def test_a_refusal_is_a_400_that_names_no_field() -> None:
     error = refusal(b"")
     assert (error.status, error.code, error.param) == (400, "invalid_value", None)
+
+
+@pytest.mark.parametrize("integer", ["12345678901234567890123", "-99999999999999999999", "1" + "0" * 5000])
+def test_a_long_body_is_read_as_strictly(integer: str) -> None:
+    many = ",".join(["7"] * 50_000)
+    assert parse_value(f"[{many}]".encode()) == [7] * 50_000
+    assert parse_value(f"[{many},{2**63}]".encode())[-1] == 2**63
+    with pytest.raises(InvalidRequest, match="does not fit in 64 bits"):
+        parse_value(f"[{many},{integer}]".encode())
+    for wrong in ('{"a":1,"a":2}', "NaN", "1e999"):
+        with pytest.raises(InvalidRequest):
+            parse_value(f"[{many},{wrong}]".encode())

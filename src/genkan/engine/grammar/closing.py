@@ -66,6 +66,8 @@ class ClosingSearch:
         later = count(0, -1)
         first = start.deep_copy()
         forced, tokens = self._forced(first)
+        if len(tokens) > limit:
+            return None
         waiting = [_Place(0, next(later), 0, first, tuple(tokens), forced)]
         for _ in range(_MAX_VISITS):
             if not waiting:
