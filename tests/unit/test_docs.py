@@ -1,0 +1,31 @@
+"""What docs/engine.md says of options and backends is what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from genkan.engine.client import Capability
+from genkan.engine.vllm_words import capabilities
+
+DOC = (Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (.+?) \| (yes|–) \| (yes|–) \|", DOC, flags=re.MULTILINE)
+VLLM = capabilities({"structured_outputs_config": {"backend": "guidance"}, "scheduling_policy": "priority"})
+
+
+def row(capability: Capability) -> tuple[str, str, str]:
+    [found] = [
+        row for row in ROWS if re.search(rf"`{re.escape(capability.value)}`", row[0].replace("` with `", " with "))
+    ]
+    return found
+
+
+@pytest.mark.parametrize("capability", Capability)
+def test_every_capability_has_a_row_that_says_who_has_it(capability: Capability) -> None:
+    _, genkan, vllm = row(capability)
+    assert genkan == "yes"
+    assert vllm == ("yes" if capability in VLLM else "–")
+
+
+def test_the_table_has_no_other_rows() -> None:
+    assert len(ROWS) == len(Capability)
