@@ -14,10 +14,9 @@ VLLM = capabilities({"structured_outputs_config": {"backend": "guidance"}, "sche
 
 
 def row(capability: Capability) -> tuple[str, str, str]:
-    [found] = [
-        row for row in ROWS if re.search(rf"`{re.escape(capability.value)}`", row[0].replace("` with `", " with "))
-    ]
-    return found
+    words = re.escape(capability.value)
+    [(options, genkan, vllm)] = [row for row in ROWS if re.search(f"`{words}`", row[0].replace("` with `", " with "))]
+    return options, genkan, vllm
 
 
 @pytest.mark.parametrize("capability", Capability)
