@@ -14,7 +14,6 @@ from e2e.live_server import LiveServer
 from e2e.malformed import BODY_LIMIT, GOOD, GOOD_TEXT, WINDOW, Malformed
 
 ANSWERED_WITHIN_S = 1.0
-TRIES = 3  # tell a slow answer from a machine that is busy with other things
 CORPUS = [*malformed_http.requests(), *malformed_fields.requests()]
 
 
@@ -53,12 +52,9 @@ def test_the_corpus_is_large_and_every_name_in_it_is_its_own() -> None:
 def test_a_malformed_request_is_refused_by_name_and_at_once(
     connection: http.client.HTTPConnection, request_: Malformed
 ) -> None:
-    for _ in range(TRIES):
-        began = time.monotonic()
-        response, body = answer(connection, request_)
-        seconds = time.monotonic() - began
-        if seconds < ANSWERED_WITHIN_S:
-            break
+    began = time.monotonic()
+    response, body = answer(connection, request_)
+    seconds = time.monotonic() - began
 
     assert response.status == request_.status, body[:500]
     assert response.headers["content-type"] == "application/json"

@@ -92,18 +92,17 @@ class TextTokenizer:
         return ids + after if before and ids[: len(before)] == before else before + ids + after
 
     def encode_up_to(self, text: str, limit: int, *, add_bos: bool = True) -> list[int]:
-        """The ids of ``text``, or of a beginning of it that already has more than ``limit`` ids.
+        """The ids of ``text``; of one far beyond ``limit``, ``limit + 1`` ids that stand for a beginning of it.
 
-        Bounds the time that a text far beyond the limit can take: megabytes take seconds to encode whole.
+        Bounds the time that a text far beyond the limit can take: megabytes take seconds to encode whole. Such a text
+        is encoded in slices, so its ids are not those of a whole text where it was cut: they tell that it is too long.
         """
         if len(text) > 2 * _SLICE_CHARS:
-            beginning = 0
+            beginning: list[int] = []
             for start in range(0, len(text), _SLICE_CHARS):
-                beginning += len(self._tokenizer.encode(text[start : start + _SLICE_CHARS], add_special_tokens=False))
-                if beginning > limit + _SLICE_SLACK * (1 + start // _SLICE_CHARS):
-                    ids = self.encode(text[: start + _SLICE_CHARS], add_bos=add_bos)
-                    if len(ids) > limit:
-                        return ids
+                beginning += self._tokenizer.encode(text[start : start + _SLICE_CHARS], add_special_tokens=False).ids
+                if len(beginning) > limit + _SLICE_SLACK * (1 + start // _SLICE_CHARS):
+                    return beginning[: limit + 1]
         return self.encode(text, add_bos=add_bos)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -36,7 +36,8 @@ async def test_ids_are_taken_as_they_are(tokenizer: TextTokenizer) -> None:
 @pytest.mark.parametrize("parts", [1, 16])
 async def test_long_prompts_do_not_hold_up_the_event_loop(tokenizer: TextTokenizer, parts: int) -> None:
     text = "a quick brown fox " * (20_000 // parts)
-    task = asyncio.create_task(prompts(tokenizer, completion([text] * parts)))
+    whole = Prompting(tokenizer, 1_000_000)  # encoded to the end, which takes a while
+    task = asyncio.create_task(whole.prompts(completion([text] * parts), None))
     turns = 0
     while not task.done():
         await asyncio.sleep(0)
@@ -47,7 +48,8 @@ async def test_long_prompts_do_not_hold_up_the_event_loop(tokenizer: TextTokeniz
 
 async def test_a_long_chat_does_not_either(tokenizer: TextTokenizer) -> None:
     message = {"role": "user", "content": "a quick brown fox " * 20_000}
-    task = asyncio.create_task(prompts(tokenizer, chat(messages=[message])))
+    whole = Prompting(tokenizer, 1_000_000)
+    task = asyncio.create_task(whole.prompts(chat(messages=[message]), None))
     turns = 0
     while not task.done():
         await asyncio.sleep(0)
