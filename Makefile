@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements
 # Two cores are used by two halves of the tests; whatever is new is in the other one.
-COMPUTING_TESTS := tests/property $(addprefix tests/unit/,cache engine serving upstream wire)
+COMPUTING_TESTS := tests/property tests/unit
 # The CUDA build of torch is large; a machine without a GPU does without it.
 TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -118,6 +118,18 @@ bench-gpu: setup ## the engine on a GPU against transformers and against its mem
 .PHONY: bench-gateway
 bench-gateway: setup ## what the gateway costs, against a raw proxy and an empty route (ARGS=--quick, ARGS=--profile)
 	@$(BIN)/python -m genkan.bench.gateway $(ARGS)
+
+.PHONY: bench-canary
+bench-canary: setup ## canaries in simulation: who is rolled back, who promoted, how soon; ten minutes (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.canary $(ARGS)
+
+.PHONY: bench-hedge
+bench-hedge: setup ## the time to the first token where one stream in twenty stalls, with hedges and without (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.hedge $(ARGS)
+
+.PHONY: bench-affinity
+bench-affinity: setup ## prefix caches of four replicas under prefix affinity, against one cache as large (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.affinity $(ARGS)
 
 .PHONY: bench-cache
 bench-cache: setup ## stored answers: exact hits, like questions among 100,000, a support desk (ARGS=--quick)

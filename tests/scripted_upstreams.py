@@ -31,9 +31,10 @@ from genkan.gateway.meter import Meter
 from genkan.gateway.prices import PriceBook
 from genkan.gateway.router import Router
 from genkan.gateway.standing import UpstreamStanding
-from genkan.upstream.base import NO_CALL, Answer, Call, Responder
+from genkan.upstream.base import NO_CALL, Answer, Call, Responder, Way
 from genkan.wire.answers import AnswerStream, WholeAnswer
 from genkan.wire.chat import ChatRequest, GenerationRequest
+from genkan.wire.said import Said
 
 Fails = Callable[[str], UpstreamError]  # the error, given the upstream's name
 
@@ -136,6 +137,12 @@ class ScriptedUpstream:
         self._clock = clock
         self._turns = [turn if isinstance(turn, Turn) else Turn(error=turn) for turn in turns or (ANSWERS,)]
 
+    def way_on(self, request: GenerationRequest, said: Said) -> Way:
+        return "replay"
+
+    async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
+        return None
+
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         turn = self._turns[min(len(self.asked), len(self._turns) - 1)]
         call.is_sent = not turn.queues
@@ -180,6 +187,8 @@ class Told:
     retries: list[str] = field(default_factory=list)
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
     changes: list[tuple[str, State, State]] = field(default_factory=list)
+    resumes: list[tuple[str, str, str]] = field(default_factory=list)
+    hedges: list[tuple[str, str]] = field(default_factory=list)
 
     def attempted(self, deployment: str, outcome: str, seconds: float) -> None:
         self.attempts.append((deployment, outcome, seconds))
@@ -192,6 +201,12 @@ class Told:
 
     def fell_back(self, route: str, reason: str) -> None:
         self.fallbacks.append((route, reason))
+
+    def resumed(self, route: str, way: str, outcome: str) -> None:
+        self.resumes.append((route, way, outcome))
+
+    def hedged(self, route: str, outcome: str) -> None:
+        self.hedges.append((route, outcome))
 
     def breaker_changed(self, deployment: str, before: State, after: State) -> None:
         self.changes.append((deployment, before, after))
@@ -312,6 +327,12 @@ class ServedBy:
         self.calls: list[Call] = []
         self._responder = responder
 
+    def way_on(self, request: GenerationRequest, said: Said) -> Way:
+        return "replay"
+
+    async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
+        return None
+
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         self.models.append(model)
         self.calls.append(call)
@@ -359,6 +380,7 @@ def router_to(
             price=prices.price(model.name, upstream=place.upstream, name_there=place.model or model.name),
             max_output_tokens=model.max_output_tokens,
             meter=None if meter is None else meter(name, place),
+            resume_group=model.resume_group,
         )
 
     embedder = None if config.embedder is None else EmbeddingModel(config.embedder, prices)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
 from genkan.api.admin_cache import CacheEndpoint
+from genkan.api.admin_canary import CANARY_PATH, CanaryEndpoint
 from genkan.api.admin_cost import CostEndpoint
 from genkan.api.admin_keys import AdminKeys
 from genkan.api.admin_ledger import LedgerEndpoint
@@ -29,9 +30,11 @@ from genkan.api.health import Health
 from genkan.api.models import LIST_PATH, ModelEndpoints
 from genkan.api.native import NativeEndpoint
 from genkan.api.routes import Api, Endpoint, PathTable
+from genkan.api.tokenize import TokenizeEndpoint
 from genkan.books import Books
+from genkan.canaries import Canaries
 from genkan.clock import Clock, SystemClock
-from genkan.config import Config
+from genkan.config import Config, ServerConfig
 from genkan.engine_assembly import EngineAssembly
 from genkan.fleet import Fleet
 from genkan.gateway.embedding import Embeddings
@@ -46,6 +49,7 @@ from genkan.stored_answers import StoredAnswers
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.account_metrics import AccountMetrics
 from genkan.telemetry.cache_metrics import CacheMetrics
+from genkan.telemetry.canary_metrics import CanaryMetrics
 from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.metrics import HttpMetrics
 from genkan.telemetry.tally import Tally
@@ -53,6 +57,7 @@ from genkan.upstream.check import check
 from genkan.upstream.embeddings import Embeds
 from genkan.upstream.local import PREFIX_CACHE_PATH, TENANT_HEADER
 from genkan.upstream.siblings import Siblings
+from genkan.upstream.token_count import TOKENIZE_PATH
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest, CompletionRequest
 from genkan.wire.embeddings import EmbeddingRequest
@@ -93,10 +98,13 @@ class GatewayProcess:
         self._stored: StoredAnswers | None = None
         if config.cache.enabled:
             self._stored = StoredAnswers(config, environ, books.secret, clock, CacheMetrics(self._tally))
+        self._canaries = canaries = Canaries(config, environ, clock, CanaryMetrics(self._tally))
         router = Router(
             config,
             fleet.deploy,
             None if config.embedder is None else EmbeddingModel(config.embedder, books.prices),
+            experiment=canaries.experiment,
+            estimator_of=books.admissions.estimator_of,
         )
         self._pipeline = pipeline = Pipeline(
             router,
@@ -108,15 +116,13 @@ class GatewayProcess:
         door = Doorkeeper(server, books.ring, required=config.keys.required, tenants=config.tenants, clock=clock)
         self.asgi: Asgi = Api(
             {
-                ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
-                CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server)},
+                **_generation(pipeline, server),
                 EmbeddingRequest.path: {"POST": _embeddings(config, self._embeds, router, books)},
                 LIST_PATH: {"GET": models.list_all},
                 f"{LIST_PATH}/*": {"GET": models.get_one},
-                "/call": {"POST": NativeEndpoint(pipeline, server)},
-                "/batch_predict": {"POST": BatchPredictEndpoint(pipeline, server)},
                 "/models": {"GET": models.list_native},
                 **_admin(config, books, fleet, self._stored, clock),
+                **_canary_table(config, canaries),
                 "/health": {"GET": health.health},
                 "/": {"GET": health.index},
             },
@@ -131,6 +137,7 @@ class GatewayProcess:
         await self._fleet.start()
         if self._stored is not None:
             await self._stored.start(self._pipeline, self._embeds)
+        await self._canaries.start(self._pipeline)
         await self._siblings.start()
         self._start_check = asyncio.create_task(_say_what_is_wrong(self._config, self._environ))
 
@@ -138,6 +145,7 @@ class GatewayProcess:
         if self._start_check is not None:
             self._start_check.cancel()
         await self._siblings.aclose()
+        await self._canaries.aclose()
         if self._stored is not None:
             await self._stored.aclose()
         if self._embeds is not None:
@@ -155,6 +163,15 @@ class GatewayProcess:
     def flush_metrics(self) -> None:
         """Write what was counted so far to where BentoML shows it from."""
         self._tally.flush()
+
+
+def _generation(pipeline: Pipeline, server: ServerConfig) -> PathTable:
+    return {
+        ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
+        CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server)},
+        "/call": {"POST": NativeEndpoint(pipeline, server)},
+        "/batch_predict": {"POST": BatchPredictEndpoint(pipeline, server)},
+    }
 
 
 def _embeddings(config: Config, embeds: Embeds | None, router: Router, books: Books) -> EmbeddingEndpoint:
@@ -186,6 +203,14 @@ def _admin(config: Config, books: Books, fleet: Fleet, stored: StoredAnswers | N
     return table
 
 
+def _canary_table(config: Config, canaries: Canaries) -> PathTable:
+    endpoint = CanaryEndpoint(canaries, config.server)
+    return {
+        CANARY_PATH: {"GET": endpoint.list_all},
+        f"{CANARY_PATH}/*": {"GET": endpoint.get_one, "POST": endpoint.decide},
+    }
+
+
 def _deployments(fleet: Fleet) -> Iterator[tuple[str, Plan]]:
     return ((f"deployment {name}", plan) for name, plan in fleet.plans.items() if plan)
 
@@ -215,6 +240,7 @@ class EngineProcess:
             {
                 ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, self._models, server)},
                 CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, self._models, server)},
+                TOKENIZE_PATH: {"POST": TokenizeEndpoint(self._models, server)},
                 PREFIX_CACHE_PATH: {"GET": prefix_cache.get, "DELETE": prefix_cache.delete},
             },
             _admit_all,

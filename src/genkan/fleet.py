@@ -78,13 +78,15 @@ class Fleet:
             model=model.name,
             name_there=name_there,
             weight=place.weight,
-            context_tokens=model.context_tokens,
+            context_tokens=model.context_tokens or (self._config.engine_of(model).max_model_len if is_engine else None),
             upstream=self._upstreams[place.upstream],
             breaker=Breaker(name, policy, self._books.circuits, self._breaker_changed),
             standing=self._standings[place.upstream],
             price=self._books.prices.price(model.name, upstream=place.upstream, name_there=name_there),
             max_output_tokens=model.defaults.max_tokens if is_engine else model.max_output_tokens,
             meter=self._meter(plan, place.limit_wait_s) if plan else None,
+            resume_group=model.resume_group,
+            is_one_process=is_engine,
         )
 
     def embeds(self, socket: str | None) -> Embeds | None:

@@ -4,7 +4,10 @@ from collections.abc import AsyncGenerator, Generator
 
 import pytest
 from account_rigs import MemoryRig, RedisRig, Rig
+from redis_faults import connected_client
 from redis_servers import KINDS, RunningRedis, running_redis
+
+from genkan.store.resp import RespClient
 
 
 @pytest.fixture(scope="module", params=["memory", *KINDS])
@@ -17,6 +20,17 @@ def server(
         return
     with running_redis(request.param, tmp_path_factory.mktemp("redis")) as running:
         yield running
+
+
+@pytest.fixture
+async def client(server: RunningRedis | None) -> AsyncGenerator[RespClient | None, None]:
+    """For what is kept in Redis besides accounts; it is empty at first."""
+    if server is None:
+        yield None
+        return
+    async with connected_client(server.url) as connected:
+        await connected.call("FLUSHALL")
+        yield connected
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Stored answers, wherever they are kept."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 from hand_clock import HandClock
 from redis_faults import connected_client
-from redis_servers import RunningRedis
 
 from genkan.errors import StoreError, StoreRefused
 from genkan.store.answers import Answers
@@ -20,16 +18,6 @@ EPOCHS = ("all", "t:a", "r:x")
 PREFIX = "genkan-test"
 KEPT = f"{PREFIX}:answer:{KEY.hex()}"
 S = 5.0  # a timeout that only a broken server reaches
-
-
-@pytest.fixture
-async def client(server: RunningRedis | None) -> AsyncGenerator[RespClient | None, None]:
-    if server is None:
-        yield None
-        return
-    async with connected_client(server.url) as connected:
-        await connected.call("FLUSHALL")
-        yield connected
 
 
 @pytest.fixture

@@ -166,7 +166,9 @@ def _compare_clients(last: Mapping[str, dict[str, Any]], told: Sequence[Told], r
             result.found("a whole answer, and no row that says so", (one, row))
             continue
         usage, cost = row["usage"], row["cost_nano_usd"]
-        if usage != row["attempts"][row["answered"] - 1]["usage"]:
+        went_on = [attempt for attempt in row["attempts"] if attempt.get("way") == "replay"]
+        counted = went_on[-1] if went_on else row["attempts"][row["answered"] - 1]
+        if usage != counted["usage"]:
             result.found("billed another usage than its attempt's", row)
         if one.usage is not None and (usage["prompt"], usage["completion"]) != one.usage:
             result.found("billed another usage than its client was told", (one, row))

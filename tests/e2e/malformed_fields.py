@@ -52,6 +52,7 @@ def _wrong_types() -> Iterator[Malformed]:
         "min_p": ("integer", "number"),
         "ignore_eos": ("boolean",),
         "cache_salt": ("string",),
+        "continue_text": ("string",),
         "seed": ("integer",),
         "stop": ("string", "list"),
         "n": ("integer",),

@@ -77,6 +77,18 @@ def test_a_penalty_brings_variety(http: httpx.Client, penalty: dict[str, float])
     assert variety(**penalty) > variety()
 
 
+def test_an_answer_goes_on_from_its_beginning(http: httpx.Client, tokenizer: TextTokenizer) -> None:
+    text = text_of(http)
+    beginning = tokenizer.decode(tokenizer.encode(text)[:5])
+    answer = complete(http, continue_text=beginning)
+    assert beginning + answer["choices"][0]["text"] == text
+    assert answer["usage"]["prompt_tokens_details"]["continued_tokens"] == 5
+    assert answer["usage"]["completion_tokens"] == 7
+    body = {"model": "default", "prompt": STORY, "continue_text": "", "max_tokens": 1}
+    refused = http.post("/v1/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "continue_text")
+
+
 def test_min_tokens_and_ignore_eos_keep_an_answer_from_ending(http: httpx.Client) -> None:
     def asked(**options: Any) -> tuple[int, str]:
         messages = [{"role": "user", "content": "Say only: yes"}]

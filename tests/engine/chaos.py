@@ -95,6 +95,9 @@ class EvenGrammar:
     def matcher(self) -> EvenTokens:
         return EvenTokens()
 
+    def after(self, ids: Many[int]) -> "EvenGrammar":
+        return self
+
 
 class NoisyRunner(SwappingRunner):
     """A SwappingRunner, with logits of all sizes that follow from all ids before, bit by bit the same each time."""

@@ -121,6 +121,16 @@ async def test_tokens_are_those_of_the_reference(rig: Rig, option: str) -> None:
     assert [token.id for token in answer] == rig.expected(params)
 
 
+@pytest.mark.parametrize("option", OPTIONS)
+async def test_an_answer_that_was_begun_elsewhere_goes_on_as_if_it_had_been_begun_here(rig: Rig, option: str) -> None:
+    params = OPTIONS[option]
+    answer = rig.expected(params)
+    for begun in {1, len(answer) // 2, len(answer) - 1} - {0}:
+        rest = dataclasses.replace(params, max_tokens=params.max_tokens - begun, continued=begun)
+        async with aclosing(rig.engine.generate(PROMPT + answer[:begun], rest)) as tokens:
+            assert [token.id async for token in tokens] == answer[begun:]
+
+
 @pytest.mark.parametrize("priority", [-100, 100])
 async def test_priority_changes_no_token(rig: Rig, priority: int) -> None:
     [answer] = await rig.answers(GREEDY, priority=priority)

@@ -25,6 +25,7 @@ import orjson
 from faults.canonical import error_body
 from faults.catalogue import FAULTS, TABLE
 from faults.exchange import Exchange
+from faults.going_on import going_on
 from faults.ledger import Attempt, Ledger
 from faults.outages import EVERYTHING, Outages
 from faults.request import Request, read_request
@@ -79,7 +80,7 @@ class FaultUpstream:
             models = [{"id": name, "object": "model", "created": 1, "owned_by": "faults"} for name in FAULTS]
             await exchange.answer(orjson.dumps({"object": "list", "data": models}))
         elif request.method == "POST" and request.path in _GENERATES:
-            await TABLE.get(request.fault, TABLE["not-found"]).serve(exchange)
+            await (going_on(request.fault) or TABLE.get(request.fault, TABLE["not-found"])).serve(exchange)
         else:
             await exchange.answer(error_body(f"no {request.method} {request.path}", "invalid_request_error"), 404)
 

@@ -147,9 +147,10 @@ async def test_the_engine_answers_its_paths_before_its_model_is_there() -> None:
     answers = [
         await post(engine.asgi, "/v1/chat/completions", chat),
         await post(engine.asgi, "/v1/completions", {"model": "m", "prompt": "x"}),
+        await post(engine.asgi, "/tokenize", chat),
         await AsgiClient(engine.asgi).request("GET", "/admin/prefix-cache"),
         await AsgiClient(engine.asgi).request("DELETE", "/admin/prefix-cache?tenant=local"),
     ]
-    assert [(answer.status, answer.error["code"]) for answer in answers] == [(503, "engine_unavailable")] * 4
+    assert [(answer.status, answer.error["code"]) for answer in answers] == [(503, "engine_unavailable")] * 5
     assert not engine.ready
     await engine.aclose()

@@ -1,14 +1,16 @@
-"""What docs/engine.md says of options and backends is what the code says."""
+"""What the docs say is what the code says."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from genkan.config import load
 from genkan.engine.client import Capability
 from genkan.engine.vllm_words import capabilities
 
-DOC = (Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+DOC = (DOCS / "engine.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (.+?) \| (yes|–) \| (yes|–) \|", DOC, flags=re.MULTILINE)
 VLLM = capabilities({"structured_outputs_config": {"backend": "guidance"}, "scheduling_policy": "priority"})
 
@@ -28,3 +30,12 @@ def test_every_capability_has_a_row_that_says_who_has_it(capability: Capability)
 
 def test_the_table_has_no_other_rows() -> None:
     assert len(ROWS) == len(Capability)
+
+
+def test_the_configuration_of_the_routing_page_is_one(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "routing.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    path = tmp_path / "shown.yaml"
+    path.write_text(block, encoding="utf-8")
+    (route,) = load(path, {"PROVIDER_KEY": "sk-a-key-that-is-long-enough"}).routes
+    assert route.canary is not None
+    assert (route.truncate, route.canary.percent, route.resume.enabled) == ("oldest", 10, True)

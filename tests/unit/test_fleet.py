@@ -92,6 +92,7 @@ def test_the_engine_is_an_upstream_among_others() -> None:
     rig = Rig(engine=True)
     assert set(rig.deployments) == {"m@away", "own@e", "own@away"}
     assert rig.deployments["own@e"].upstream is rig.fleet.engine
+    assert [rig.deployments[name].is_one_process for name in ("own@e", "own@away")] == [True, False]
     assert rig.deployments["own@e"].name_there == "own"
 
 

@@ -47,6 +47,7 @@ async def answer(
             fields.update(answer.fields)
             await send(exchange, answer)
         finally:
+            fields.update(answer.fields)  # which tell how a stream went on
             fields["usage"] = _token_counts(answer.usage)
             await answer.aclose()
 

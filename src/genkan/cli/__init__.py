@@ -10,6 +10,7 @@ import click
 
 from genkan import __version__
 from genkan.cli.cache import cache
+from genkan.cli.canary import canary
 from genkan.cli.cost import cost
 from genkan.cli.cost_report import report
 from genkan.cli.keys import keys
@@ -60,6 +61,7 @@ main.add_command(keys)
 main.add_command(cost)
 main.add_command(ledger)
 main.add_command(cache)
+main.add_command(canary)
 cost.add_command(report)
 
 

@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 
 from genkan.config.cache import EmbedderConfig
+from genkan.config.routing import CanaryConfig
 from genkan.config.sections import Config, ModelConfig
 from genkan.errors import ConfigError
 
@@ -21,7 +22,10 @@ def cross_check(config: Config) -> None:
         _unique([(f"routes[{index}].chain[{place}]", name) for place, name in enumerate(route.chain)])
         for place, name in enumerate(route.chain):
             _known(f"routes[{index}].chain[{place}]", name, models)
+        if route.canary is not None:
+            _check_canary(f"routes[{index}].canary", route.canary, route.chain[0], models)
     _check_engine(config)
+    _check_windows(config)
     _check_limits(config, models if config.embedder is None else models | {config.embedder.name})
     _check_cache(config, models)
 
@@ -37,6 +41,14 @@ def _check_places(path: str, model: ModelConfig, upstreams: frozenset[str]) -> N
             for place, deployment in enumerate(model.deployments)
         ]
     )
+
+
+def _check_canary(path: str, canary: CanaryConfig, control: str, models: frozenset[str]) -> None:
+    _known(f"{path}.model", canary.model, models)
+    if canary.model == control:
+        raise ConfigError(f"{path}.model", f"'{control}' is the chain's first model, which it is compared with")
+    if all(limit is None for _, limit in canary.guards):
+        raise ConfigError(f"{path}.guards", "at least one must be left: nothing else can find the canary worse")
 
 
 def _check_engine(config: Config) -> None:
@@ -75,6 +87,20 @@ def _check_own_engine(config: Config, path: str, model: ModelConfig) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}.{where}", first["msg"].removeprefix("Value error, ")) from None
+
+
+def _check_windows(config: Config) -> None:
+    models, ours = {model.name: model for model in config.models}, set(config.engine_models)
+    for index, route in enumerate(config.routes):
+        first = models[route.chain[0]]
+        is_engine = any((place.model or first.name) in ours for place in first.places)
+        if route.truncate == "off" or first.context_tokens is not None:
+            continue
+        if not is_engine or config.engine_of(first).max_model_len is None:
+            raise ConfigError(
+                f"routes[{index}].truncate",
+                f"'{route.truncate}' needs to know the window: context_tokens of '{first.name}'",
+            )
 
 
 def _check_limits(config: Config, models: frozenset[str]) -> None:

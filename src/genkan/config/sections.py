@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from genkan.config.base import Name, Seconds, Section
 from genkan.config.cache import CacheConfig, EmbedderConfig, RouteCacheConfig
 from genkan.config.limits import LimitConfig, LimitsConfig, PricesConfig, TenantConfig
+from genkan.config.routing import AffinityConfig, CanaryConfig, HedgeConfig, ResumeConfig, TruncateMode
 from genkan.config.store import KeysConfig, LedgerConfig, RedisConfig
 from genkan.config.upstreams import EngineUpstreamConfig, OpenAiUpstreamConfig, UpstreamConfig
 from genkan.engine.config import EngineConfig
@@ -72,6 +73,15 @@ class ModelConfig(Section):
     max_output_tokens: int = Field(
         default=4096, ge=1, description="Where a budget applies, the longest answer of a request that does not say."
     )
+    resume_group: str = Field(
+        default="",
+        max_length=128,
+        description="Models with the same name here may go on with each other's answers: the same weights by other "
+        "names, as a rule.",
+    )
+    affinity: AffinityConfig | None = Field(
+        default=None, description="Left out, weights alone decide which of its deployments is tried first."
+    )
     revision: str = Field(
         default="",
         max_length=256,
@@ -127,7 +137,20 @@ class RouteConfig(Section):
     )
     total_s: Seconds = Field(default=600.0, description="For all attempts together, to the end of the answer.")
     retry: RetryConfig = RetryConfig()
+    resume: ResumeConfig = ResumeConfig()
+    hedge: HedgeConfig | None = Field(default=None, description="Left out, a request is asked for once at a time.")
+    truncate: TruncateMode = Field(
+        default="off",
+        description="What becomes of a chat that is too long for the first model's window. `off`: it goes on to a "
+        "larger window of the chain, or gets a 400; `oldest`: its oldest turns are left out.",
+    )
+    canary: CanaryConfig | None = Field(default=None, description="Left out, the chain answers every request.")
     cache: RouteCacheConfig = RouteCacheConfig()
+
+    @field_validator("truncate", mode="before")
+    @classmethod
+    def _off_is_no_truth_value(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads a bare off so
 
 
 class TelemetryConfig(Section):

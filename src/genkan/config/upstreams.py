@@ -109,6 +109,22 @@ class OpenAiUpstreamConfig(_Upstream):
         "needs one. OpenAI's models that reason refuse the older name, most other servers know no other.",
     )
 
+    prefill: Literal["none", "message", "vllm", "prefix", "prefix-echoed"] = Field(
+        default="none",
+        description="How it goes on with an answer that was begun elsewhere, given as the last message: of itself "
+        "(`message`), by `continue_final_message` (`vllm`, SGLang too), or by `prefix: true` in that message "
+        "(DeepSeek's beta; Mistral, which repeats it: `prefix-echoed`). `none`: it is asked anew, and what it repeats "
+        "is left out.",
+    )
+    raw_completions: bool = Field(
+        default=True,
+        description="Whether `/v1/completions` takes prompts as they are, and so goes on from one with the answer's "
+        "beginning; off for Ollama, which puts a chat's form around them.",
+    )
+    counts_tokens: bool = Field(
+        default=False, description="Whether it has vLLM's `/tokenize`, beside `/v1`, to count a prompt's tokens with."
+    )
+
     @field_validator("base_url")
     @classmethod
     def _is_plain_http(cls, url: str) -> str:

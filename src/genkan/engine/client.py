@@ -30,6 +30,7 @@ class Capability(Enum):
     REGEX = "structured_outputs.regex"
     CHOICE = "structured_outputs.choice"
     GRAMMAR = "structured_outputs.grammar"
+    CONTINUED_RULES = "continue_text with response_format"
     CACHE_SALT = "cache_salt"
     PREFIX_CACHE_SWITCH = "genkan.prefix_cache"
     PREFIX_TTL = "genkan.prefix_ttl_s"

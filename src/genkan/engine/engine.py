@@ -8,6 +8,7 @@ What fails is contained: a sequence, with its request; else everyone, and then t
 is so when the engine's own state cannot be trusted, when the model computes nothing any more, and when a step hangs.
 """
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -43,6 +44,7 @@ from genkan.errors import ContextTooLong, EngineFailed, EngineUnavailable, Inval
 
 _log = logging.getLogger("genkan.engine")
 _LONGEST_IDLE_S = 3600.0
+_OFF_LOOP_TOKENS = 100  # a grammar takes 5 µs for each
 _DEFAULT_PREFIX = PrefixOptions()
 _GRAMMARS = frozenset({Capability.JSON, Capability.REGEX, Capability.CHOICE, Capability.GRAMMAR})
 
@@ -133,7 +135,7 @@ class Engine:
             n=n,
             priority=priority,
             now_s=self._clock.monotonic(),  # what is compiled from here on is part of the wait
-            grammar=await self._grammar_of(params),
+            grammar=await self._grammar_of(params, prompt_ids),
         )
         stream = request.open_stream(self._config.max_unread_tokens, self._inbox.cancel)
         self._inbox.submit(request)
@@ -184,12 +186,17 @@ class Engine:
                 limit_tokens=self.max_model_len, prompt_tokens=prompt_tokens, max_tokens=max_tokens, param="prompt"
             )
 
-    async def _grammar_of(self, params: SamplingParams) -> Compiled | None:
+    async def _grammar_of(self, params: SamplingParams, prompt_ids: Ids[int]) -> Compiled | None:
+        """The grammar of what is to come. A long text that it goes on from is looked through in a thread."""
         if params.grammar is None:
             return None
         if self._grammars is None:
             raise UnsupportedOption("response_format", "this engine has no grammars.")
-        return await self._grammars.compiled(params.grammar)
+        grammar = await self._grammars.compiled(params.grammar)
+        if not params.continued:
+            return grammar
+        begun = prompt_ids[len(prompt_ids) - params.continued :]
+        return grammar.after(begun) if len(begun) <= _OFF_LOOP_TOKENS else await asyncio.to_thread(grammar.after, begun)
 
     # The thread
 

@@ -25,7 +25,7 @@ class LogitRules:
     """The rules of one sequence, and what they remember of its tokens."""
 
     def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], matcher: Matcher | None) -> None:
-        """``prompt_ids`` count for the repetition penalty, and are looked at for nothing else."""
+        """``prompt_ids`` count for the penalties, and are looked at for nothing else."""
         self._bias = _Bias(params.logit_bias) if params.logit_bias else None
         self._min_tokens = params.min_tokens if params.stop_ids else 0
         self._stop_ids = np.array(sorted(params.stop_ids), dtype=np.int64)
@@ -102,12 +102,16 @@ class Penalties:
     """
 
     def __init__(self, params: SamplingParams, prompt_ids: Sequence[int]) -> None:
+        """The last of ``prompt_ids`` may be the answer's: see ``SamplingParams.continued``."""
+        begun = len(prompt_ids) - params.continued
         self._repetition = params.repetition_penalty
         self._presence = params.presence_penalty
         self._frequency = params.frequency_penalty
-        self._ids = array("q", dict.fromkeys(prompt_ids) if self._repetition != 1 else ())
+        self._ids = array("q", dict.fromkeys(prompt_ids[:begun]) if self._repetition != 1 else ())
         self._counts = array("d", bytes(8 * len(self._ids)))  # in the answer
         self._places = {token: place for place, token in enumerate(self._ids)}
+        for token in prompt_ids[begun:]:
+            self.count(token)
 
     def count(self, token: int) -> None:
         """``token`` is the next of the answer."""

@@ -22,6 +22,9 @@ class Compiled(Protocol):
     def matcher(self) -> Matcher:
         """A new one, at the grammar's beginning. Cheap."""
 
+    def after(self, ids: Ids[int]) -> "Compiled":
+        """The same for answers that go on from ``ids``. Raises InvalidRequest where no answer begins so."""
+
 
 class GrammarCompiler(Protocol):
     """Where compiled grammars come from; ``engine/grammar/grammars.py`` has the real one."""

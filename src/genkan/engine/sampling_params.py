@@ -26,6 +26,9 @@ class SamplingParams:
     model's own logits, before all of the above; ``prompt_logprobs`` the same for the tokens of the prompt.
 
     ``seed`` makes sampling repeatable. Any of ``stop_ids`` ends the sequence, unless ``ignore_eos``.
+
+    ``continued``: so many of the prompt's last tokens are the answer's first. They count for ``min_tokens``, the
+    penalties, the ``grammar`` and the draws of a ``seed`` as if they had been drawn here; ``max_tokens`` are to follow.
     """
 
     max_tokens: int
@@ -44,3 +47,4 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     grammar: GrammarSpec | None = None
+    continued: int = 0

@@ -129,6 +129,11 @@ class Sequence:
         return len(self.tokens) - self.num_prompt
 
     @property
+    def position(self) -> int:
+        """The next token's place in the answer, of which the prompt may hold a beginning."""
+        return self.num_generated + self.params.continued
+
+    @property
     def max_tokens(self) -> int:
         """The longest that prompt and answer together can become."""
         return self.num_prompt + self.params.max_tokens

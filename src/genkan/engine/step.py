@@ -91,7 +91,7 @@ def _drawn(
     if not sequences:
         return []
     try:
-        rows = [(samplers[each], each.num_generated, _remaining(each)) for each in sequences]
+        rows = [(samplers[each], each.position, _remaining(each)) for each in sequences]
         return sample(logits, rows) if logits.is_cpu else sample_on_device(logits, rows)
     except Exception as error:  # noqa: BLE001 - ours or the runner's; some may have drawn, so nothing is tried again
         _log.error("no tokens could be drawn for %d sequences", len(sequences), exc_info=error)

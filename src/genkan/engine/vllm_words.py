@@ -126,7 +126,7 @@ def sampling_arguments(params: SamplingParams, n: int) -> dict[str, Any]:
     return {
         "n": n,
         "max_tokens": params.max_tokens,
-        "min_tokens": params.min_tokens,
+        "min_tokens": max(params.min_tokens - params.continued, 0),
         "stop_token_ids": sorted(params.stop_ids) if ends else [],
         "ignore_eos": True,
         "temperature": 1.0 if several_greedy else params.temperature,

@@ -73,9 +73,7 @@ class Admissions:
         policy = self._policies.of(caller, chain.name, now_s)
         if policy.has_budgets or caller.models is not None:
             refuse_other_models(request)
-        estimator = self._estimators.get(chain.name)
-        if estimator is None:
-            estimator = self._estimators[chain.name] = Estimator()
+        estimator = self._estimators.get(chain.name) or self.estimator_of(chain.name)
         size = size_of(request)
         prompt_tokens = estimator.prompt_tokens(size)
         amounts, max_tokens = _amounts(request, chain, policy, estimator, size, prompt_tokens)
@@ -86,6 +84,8 @@ class Admissions:
         reservation, headers = await self._taken(
             Admission(caller.request_id, policy.plan, amounts, draft), policy, left
         )
+        if chain.arm is not None:
+            headers.append((b"x-genkan-arm", chain.arm.name.encode()))
         return Ticket(
             self._till,
             request,
@@ -100,6 +100,13 @@ class Admissions:
             max_tokens=max_tokens,
             scarcity=policy.scarcity,
         )
+
+    def estimator_of(self, route: str) -> Estimator:
+        """What is learnt of a route's tokens."""
+        estimator = self._estimators.get(route)
+        if estimator is None:
+            estimator = self._estimators[route] = Estimator()
+        return estimator
 
     async def admit_texts(self, texts: Sequence[str], caller: Caller, model: EmbeddingModel) -> EmbeddingTicket:
         """A ticket for embeddings, which the caller must settle as well. Raises the same."""

@@ -14,7 +14,13 @@ def answering_identities(config: Config) -> dict[str, bytes]:
     """
     models = {model.name: model for model in config.models}
     firsts = {name: name for name in models} | {route.alias: route.chain[0] for route in config.routes}
+    firsts |= {canary_identity(route.alias): route.canary.model for route in config.routes if route.canary is not None}
     return {name: _identity(config, models[first]) for name, first in firsts.items()}
+
+
+def canary_identity(route: str) -> str:
+    """Under what name the answers of a route's canary are kept apart. No route can have it."""
+    return f"{route}~canary"
 
 
 def _identity(config: Config, model: ModelConfig) -> bytes:

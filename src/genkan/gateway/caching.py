@@ -99,7 +99,7 @@ class AnswerCache:
             request,
             tenant=caller.tenant,
             route=chain.name,
-            models=self._identities[chain.name],
+            models=self._identities[chain.identity],
             normalised=settings.normalised,
             per_user=settings.per_user,
         )

@@ -1,8 +1,10 @@
 """A model on an upstream, and everything that decides whether it is asked."""
 
+import math
 from dataclasses import dataclass, field
 
 from genkan.gateway.breaker import Attempt, Breaker
+from genkan.gateway.first_tokens import FirstTokens
 from genkan.gateway.meter import Meter
 from genkan.gateway.prices import Price
 from genkan.gateway.standing import Cooling, UpstreamStanding
@@ -24,6 +26,11 @@ class Deployment:
     price: Price | None = None
     max_output_tokens: int = 4096  # of a request that does not say, where that must be known
     meter: Meter | None = None  # where the upstream limits us
+    in_flight: int = 0  # attempts of this worker that have not ended
+    is_one_process: bool = False  # so that a second attempt there would only wait behind the first
+    resume_group: str = ""  # of models that may go on with each other's answers
+    no_prefill_until_s: float = -math.inf  # whatever its upstream's configuration says: it was tried
+    first_tokens: FirstTokens = field(default_factory=FirstTokens)  # of requests that may be hedged
     name: str = field(init=False)
 
     def __post_init__(self) -> None:

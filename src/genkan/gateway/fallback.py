@@ -12,21 +12,23 @@ the client at once, but for two cases in which it may only mean that this deploy
 failed before, or gave an answer that a filter emptied, and the client gets what that one gave; or an option is not
 supported here while another deployment is being left alone, and the client is told to come back.
 
-After the first piece of an answer has been given to the client there is no way back: what fails then is told in the
-stream.
+After the first piece of an answer has been given to the client there is no way back: what fails then is gone on with
+as `resume.py` has it, or is told in the stream.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Literal, NamedTuple
 
 from genkan.clock import Clock
 from genkan.errors import (
+    AccountsUnavailable,
     InvalidRequest,
     NoUpstream,
     RequestError,
     TimedOut,
-    UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
     UpstreamThrottled,
@@ -34,20 +36,34 @@ from genkan.errors import (
 from genkan.gateway.breaker import FORCED_EVERY_S, Attempt
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
+from genkan.gateway.hedge import Hedge
 from genkan.gateway.meter import Limited, Meter
 from genkan.gateway.observer import GatewayObserver
+from genkan.gateway.read_out import read_out
 from genkan.gateway.recorder import UNRECORDED, Recorder
 from genkan.gateway.reservations import Reservation
+from genkan.gateway.resume import Resumption
 from genkan.gateway.retry import Backoff, wait_s
 from genkan.gateway.rules import Verdict, verdict
 from genkan.gateway.standing import PARKED_S
 from genkan.gateway.underway import Underway, outcome_of
 from genkan.store.accounts import Amounts
-from genkan.upstream.base import Answer
-from genkan.wire.answers import MAX_HELD_BYTES
+from genkan.upstream.base import NO_CALL, Answer, Call, Continuation
 from genkan.wire.chat import GenerationRequest
 
 Sleep = Callable[[float], Awaitable[None]]
+
+
+class Sent(NamedTuple):
+    """An attempt that is about to be sent, and must then be told how it ended, by way of ``underway``."""
+
+    deployment: Deployment
+    underway: Underway
+    call: Call
+    number: int  # the request's first is 1
+    left_s: float
+
+
 #: What servers say of an option that is right elsewhere.
 _UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
 _LATER_S = 5.0  # where nobody said when to come back
@@ -87,21 +103,25 @@ class Walk:
     """The way of one request: whom it asked, and what came of it."""
 
     __slots__ = (
-        "_began_s", "_chain", "_clock", "_deadline_s", "_failures", "_fallback", "_first", "_is_late", "_limited_s",
-        "_passed_over", "_reasons", "_recorder", "_request", "answered_by", "answering", "attempts", "filtered",
+        "_began_s", "_deadline_s", "_failures", "_fallback", "_filtered_by", "_first", "_is_late", "_limited_s",
+        "_passed_over", "_reasons", "answered_by", "answering", "attempts", "chain", "clock", "fields", "filtered",
+        "hedged", "observer", "order", "recorder", "request",
     )  # fmt: skip
 
     def __init__(self, fallback: Fallback, chain: Chain, request: GenerationRequest, recorder: Recorder) -> None:
         self._fallback = fallback
-        self._clock = fallback.clock
-        self._chain = chain
-        self._request = request
-        self._recorder = recorder
+        self.clock = fallback.clock
+        self.observer = fallback.observer
+        self.chain = chain
+        self.request = request
+        self.recorder = recorder
+        self.order: list[Deployment] = []  # in which they are asked
         self._began_s = fallback.clock.monotonic()
         self._deadline_s = self._began_s + chain.config.total_s
         self._failures: list[tuple[Deployment, UpstreamError, Verdict]] = []
         self._passed_over: list[Deployment] = []
         self.filtered: tuple[Deployment, Answer, int] | None = None  # for want of a better one
+        self._filtered_by: list[Deployment] = []
         self._limited_s: list[float] = []  # when limits that kept somebody from being asked leave room; inf: never
         self._first: Deployment | None = None
         self._reasons: list[str] = []  # why each in turn was not the one that answers
@@ -109,6 +129,8 @@ class Walk:
         self.attempts = 0
         self.answered_by: Deployment | None = None
         self.answering = 0  # the number of the attempt that did
+        self.hedged: Literal["won", "lost"] | None = None  # what became of a second attempt beside another
+        self.fields: dict[str, object] = {}  # for the log
 
     @property
     def fell_back_because(self) -> str | None:
@@ -120,14 +142,18 @@ class Walk:
 
     async def to_answer(self) -> Answer:
         """See Fallback."""
-        self._chain.budget.requested(self._began_s)
-        order = self._chain.order()
+        self.chain.budget.requested(self._began_s)
+        self.order = order = self.chain.order(self.request, self.recorder.tenant, self._began_s)
         self._first = order[0]
         for deployment in order:
+            if self.attempts and self._was_asked(deployment):
+                continue  # beside another
             if (answer := await self._ask(deployment)) is not None:
                 return answer
         passed_over, self._passed_over = self._passed_over, []
         for deployment in passed_over:
+            if self._was_asked(deployment):
+                continue  # beside another, when it was well again
             if (answer := await self._ask(deployment, as_last=True)) is not None:
                 return answer
         answer = self._take_filtered() or await self._retried()
@@ -144,10 +170,25 @@ class Walk:
         if self.filtered is not None:
             await self.filtered[1].aclose()
 
+    @property
+    def left_s(self) -> float:
+        """Of the time that the route gives it."""
+        return self._deadline_s - self.clock.monotonic()
+
     async def _ask(self, deployment: Deployment, *, as_last: bool = False) -> Answer | None:
         if self._failures and not self._suits(deployment):
             return None
-        now_s = self._clock.monotonic()
+        sent = await self.begin(deployment, as_last=as_last)
+        return None if sent is None else await self._answered(sent)
+
+    async def begin(
+        self, deployment: Deployment, *, as_last: bool = False, continuation: Continuation | None = None
+    ) -> Sent | None:
+        """An attempt at ``deployment``; None where that is to be left alone, has no room for us, or it is too late.
+
+        With a ``continuation`` it goes on with an answer that another began.
+        """
+        now_s = self.clock.monotonic()
         if (left_s := self._deadline_s - now_s) <= 0:
             self._is_late = deployment.standing.parked_by(now_s) is None
             return None
@@ -156,7 +197,7 @@ class Walk:
             room = await self._room(deployment.meter, left_s)
             if room is None:
                 return None
-            now_s = self._clock.monotonic()
+            now_s = self.clock.monotonic()
             left_s = max(self._deadline_s - now_s, 0.001)
         attempt = deployment.begin_as_last(now_s) if as_last else deployment.begin(now_s)
         if attempt is None:
@@ -165,13 +206,62 @@ class Walk:
             self._passed_over.append(deployment)
             self._reasons.append("unavailable")
             return None
-        if self._reasons:
+        if self._reasons and self.answered_by is None:
             self._tell_the_observer(deployment)
-        return await self._sent(deployment, attempt, room, now_s, left_s)
+        return self._begun(deployment, attempt, now_s, left_s, room, continuation)
+
+    def _begun(
+        self,
+        deployment: Deployment,
+        attempt: Attempt,
+        now_s: float,
+        left_s: float,
+        room: Reservation | None,
+        continuation: Continuation | None = None,
+    ) -> Sent:
+        self.attempts = number = self.attempts + 1
+        call = self.recorder.attempt_begun(deployment, number, room)
+        if continuation is not None or call.keep_bytes != self.chain.keep_bytes:
+            call = Call() if call is NO_CALL else call
+            call.continuation, call.keep_bytes = continuation, self.chain.keep_bytes
+        underway = Underway(deployment, attempt, now_s, self.clock, self._fallback.observer, self.recorder, number)
+        return Sent(deployment, underway, call, number, left_s)
+
+    def beside(self, sent: Sent) -> list[Deployment]:
+        """Who may be asked the same while ``sent`` runs, in order: others of its model, and last its own deployment."""
+        now_s, own = self.clock.monotonic(), sent.deployment
+        others = [one for one in self.order if one.model == own.model and one is not own and not self._was_asked(one)]
+        # What still waits for a place there would only wait twice.
+        is_of_use = sent.call.is_sent and not own.is_one_process
+        return [one for one in (*others, *([own] if is_of_use else [])) if _is_free(one, now_s)]
+
+    async def begin_beside(self, deployment: Deployment) -> Sent | None:
+        """An attempt while another runs; None where there is no room for it now, or the deployment is not well."""
+        room: Reservation | None = None
+        if (meter := deployment.meter) is not None:
+            recorder = self.recorder
+            try:
+                amounts = recorder.amounts_within(meter.plan)
+                room = await meter.enter(recorder.request_id, amounts, left_s=0.0, redis_left=recorder.redis_left)
+            except (Limited, AccountsUnavailable):
+                return None
+        now_s = self.clock.monotonic()
+        left_s = self._deadline_s - now_s
+        attempt = deployment.begin(now_s) if left_s > 0 and _is_free(deployment, now_s) else None
+        if attempt is None:
+            if room is not None and meter is not None:
+                meter.leave(room, Amounts(0, 0))
+            return None
+        return self._begun(deployment, attempt, now_s, left_s, room)
+
+    def _was_asked(self, deployment: Deployment) -> bool:
+        """And has ended without an answer for the client."""
+        failed = any(one is deployment for one, _, _ in self._failures)
+        return failed or any(one is deployment for one in self._filtered_by)
 
     async def _room(self, meter: Meter, left_s: float) -> Reservation | None:
         """Room within what an upstream allows us; None if there is none in time."""
-        recorder = self._recorder
+        recorder = self.recorder
         try:
             return await meter.enter(
                 recorder.request_id, recorder.amounts_within(meter.plan), left_s=left_s, redis_left=recorder.redis_left
@@ -181,46 +271,65 @@ class Walk:
             self._reasons.append("limited")
             return None
 
-    async def _sent(
-        self, deployment: Deployment, attempt: Attempt, room: Reservation | None, now_s: float, left_s: float
-    ) -> Answer | None:
-        self.attempts = number = self.attempts + 1
-        call = self._recorder.attempt_begun(deployment, number, room)
-        underway = Underway(deployment, attempt, now_s, self._clock, self._fallback.observer, self._recorder, number)
+    def respond(self, sent: Sent) -> Awaitable[Answer]:
+        """What its upstream answers; to be awaited. Raises UpstreamError; nothing is told of that yet."""
+        deployment = sent.deployment
+        return deployment.upstream.respond(self.request, deployment.name_there, total_s=sent.left_s, call=sent.call)
+
+    async def _answered(self, sent: Sent) -> Answer | None:
+        if (hedging := self.chain.hedging) is not None and self.request.stream:
+            return await Hedge(self, hedging, sent).answer()
         try:
-            answer = await deployment.upstream.respond(self._request, deployment.name_there, total_s=left_s, call=call)
-            if is_filtered := answer.filtered and "content_filter" in self._chain.config.fallback_on:
-                await self._keep(deployment, answer)
+            answer = await self.respond(sent)
         except UpstreamError as error:
-            self._judge(deployment, error, underway, left_s)
+            self.judge(sent, error)
             return None
         except BaseException as error:
-            underway.abandoned(error)
+            sent.underway.abandoned(error)
             raise
-        if is_filtered:
-            underway.succeeded(answer)
+        return await self.accepted(sent, answer) if answer.filtered else self._given(sent, answer)
+
+    async def accepted(self, sent: Sent, answer: Answer) -> Answer | None:
+        """What ``sent`` came to, followed to its end; None for what is only kept for want of a better one."""
+        underway = sent.underway
+        if answer.filtered and "content_filter" in self.chain.config.fallback_on:
+            try:
+                await self._keep(sent, answer)
+            except UpstreamError as error:
+                self.judge(sent, error)
+            except BaseException as error:
+                underway.abandoned(error)
+                raise
+            else:
+                underway.succeeded(answer)
             return None
-        self.answered_by, self.answering = deployment, number
-        return underway.begun(answer)
+        return self._given(sent, answer)
+
+    def _given(self, sent: Sent, answer: Answer) -> Answer:
+        self.answered_by, self.answering = sent.deployment, sent.number
+        if answer.batches is None or not self.chain.keep_bytes:
+            return sent.underway.begun(answer)
+        return sent.underway.begun(answer, partial(Resumption, self, sent.deployment, sent.number))
 
     def _tell_the_observer(self, asked: Deployment) -> None:
         if any(failed is asked for failed, _, _ in self._failures):
             self._fallback.observer.retried(asked.name)
         elif asked is not self._first:
-            self._fallback.observer.fell_back(self._chain.name, self._reasons[-1])
+            self._fallback.observer.fell_back(self.chain.name, self._reasons[-1])
 
-    async def _keep(self, deployment: Deployment, filtered: Answer) -> None:
+    async def _keep(self, sent: Sent, filtered: Answer) -> None:
         """Hold back an answer that a content filter emptied; the first such is as good as any.
 
         It is read to its end, so that it holds no place that another deployment may need. Raises UpstreamError.
         """
         try:
             if self.filtered is None:
-                number = self.attempts
-                whole = await _read_out(filtered, lambda batch: self._recorder.priced(number, batch, filtered))
-                self.filtered = deployment, whole, number
+                number = sent.number
+                whole = await read_out(filtered, lambda batch: self.recorder.priced(number, batch, filtered))
+                self.filtered = sent.deployment, whole, number
         finally:
             await filtered.aclose()
+        self._filtered_by.append(sent.deployment)
         self._reasons.append("content_filter")
 
     def _suits(self, deployment: Deployment) -> bool:
@@ -231,20 +340,44 @@ class Walk:
             if meaning.reason == "context_too_long"
         )
 
-    def _judge(self, deployment: Deployment, error: UpstreamError, underway: Underway, left_s: float) -> None:
-        meaning = verdict(error)
-        half_s = self._chain.config.total_s / 2
-        if isinstance(error, TimedOut) and error.phase == "total" and left_s <= min(error.limit_s, half_s):
+    def failed(self, sent: Sent, error: UpstreamError) -> Verdict:
+        """What ``error`` of an attempt means; its deployment is told."""
+        deployment, meaning = sent.deployment, verdict(error)
+        half_s = self.chain.config.total_s / 2
+        if isinstance(error, TimedOut) and error.phase == "total" and sent.left_s <= min(error.limit_s, half_s):
             meaning = Verdict("error")  # it was given what others had left of the time, which says nothing of it
-        underway.failed(error, meaning)
-        now_s = self._clock.monotonic()
+        sent.underway.failed(error, meaning)
+        self.leave_alone(deployment, error, meaning)
+        return meaning
+
+    def failed_already(self) -> dict[str, Verdict]:
+        """What the last failure of each deployment means, by name; of who failed last at the end."""
+        failed: dict[str, Verdict] = {}
+        for deployment, _, meaning in self._failures:
+            failed.pop(deployment.name, None)
+            failed[deployment.name] = meaning
+        return failed
+
+    def leave_alone(self, deployment: Deployment, error: UpstreamError, meaning: Verdict) -> None:
+        """For a while, if that is what ``error`` means."""
+        now_s = self.clock.monotonic()
         if meaning.cools:
             deployment.cooling.until(now_s, error.retry_after_s)
         if meaning.parks:
             deployment.standing.park(error, now_s + PARKED_S)
+
+    def judge(self, sent: Sent, error: UpstreamError, *, other_may_answer: bool = False) -> None:
+        """Note that ``sent`` failed. Raises ``error`` if it is to go to the client at once.
+
+        That is not so while another attempt, which it was beside, may still answer.
+        """
+        deployment, meaning = sent.deployment, self.failed(sent, error)
+        now_s = self.clock.monotonic()
         self._failures.append((deployment, error.with_traceback(None), meaning))
+        if other_may_answer:
+            return
         self._reasons.append(outcome_of(error, meaning))
-        is_request = meaning.reason == "request" or meaning.reason not in self._chain.config.fallback_on
+        is_request = meaning.reason == "request" or meaning.reason not in self.chain.config.fallback_on
         others_failed = any(one.reason == "error" for _, _, one in self._failures[:-1])
         another_could = error.code in _UNSUPPORTED and self._somebody_rests(now_s)
         if is_request and not (others_failed or another_could or self.filtered):
@@ -262,12 +395,12 @@ class Walk:
 
     async def _retried(self) -> Answer | None:
         """The answer of one that was asked before, if there is one to ask again, and it is worth the wait."""
-        retry = self._chain.config.retry
+        retry = self.chain.config.retry
         backoff = Backoff(retry.backoff_s, retry.max_backoff_s)
         for _ in range(retry.max_retries):
-            now_s = self._clock.monotonic()
+            now_s = self.clock.monotonic()
             found = self._worth_asking_again(now_s, backoff.next_s())
-            if found is None or not self._chain.budget.take(now_s):
+            if found is None or not self.chain.budget.take(now_s):
                 return None
             deployment, pause_s = found
             await self._fallback.sleep(pause_s)
@@ -278,7 +411,7 @@ class Walk:
     def _worth_asking_again(self, now_s: float, backoff_s: float) -> tuple[Deployment, float] | None:
         """The first that was asked whose last failure may be over soon, and in how many seconds to ask it."""
         last = {deployment.name: (deployment, error, meaning) for deployment, error, meaning in self._failures}
-        left_s, max_wait_s = self._deadline_s - now_s, self._chain.config.retry.max_wait_s
+        left_s, max_wait_s = self._deadline_s - now_s, self.chain.config.retry.max_wait_s
         for deployment, error, meaning in last.values():
             if not meaning.again or not deployment.is_well(now_s):
                 continue
@@ -291,12 +424,12 @@ class Walk:
 
     def _exhausted(self) -> RequestError:
         """The error that tells the client most: of a failure, not a refusal; of what will pass, not of our account."""
-        now_s = self._clock.monotonic()
+        now_s = self.clock.monotonic()
         candidates = [error for _, error, meaning in self._failures if meaning.reason == "error" and not meaning.parks]
         candidates += [error for _, error, _ in reversed(self._failures)]
         resting = self._somebody_rests(now_s)
         if self._is_late:
-            error: RequestError = TimedOut(upstream="", phase="total", limit_s=self._chain.config.total_s)
+            error: RequestError = TimedOut(upstream="", phase="total", limit_s=self.chain.config.total_s)
         elif candidates and not (resting and all(meaning.reason == "request" for _, _, meaning in self._failures)):
             error = candidates[0]
         else:
@@ -311,7 +444,7 @@ class Walk:
         return error
 
     def _nobody_asked(self, now_s: float) -> RequestError:
-        everyone = self._chain.order()
+        everyone = self.order
         cooling = [left_s for one in everyone if (left_s := one.cooling.left_s(now_s))]
         limited = [left_s for left_s in self._limited_s if not math.isinf(left_s)]
         if cooling := [*cooling, *limited]:
@@ -321,10 +454,10 @@ class Walk:
             return first
         if self._limited_s and not self._passed_over:
             return self._too_large()
-        return NoUpstream(self._request.model, retry_after_s=FORCED_EVERY_S)
+        return NoUpstream(self.request.model, retry_after_s=FORCED_EVERY_S)
 
     def _too_large(self) -> InvalidRequest:
-        tokens = self._recorder.amounts_within(()).tokens
+        tokens = self.recorder.amounts_within(()).tokens
         error = InvalidRequest(
             f"This request takes about {tokens} tokens, more than the model's servers take at once: it can never fit. "
             "Shorten the prompt or lower max_tokens.",
@@ -334,29 +467,14 @@ class Walk:
         return error
 
 
-async def _read_out(answer: Answer, priced: Callable[[list[bytes]], list[bytes]]) -> Answer:
-    """``answer`` with all of a stream whose choices are over. Raises UpstreamError, also for more than is held."""
-    if answer.batches is None:
-        return answer
-    rest: list[list[bytes]] = []
-    size = 0
-    async for batch in answer.batches:
-        rest.append(batch if answer.usage is None else priced(batch))
-        size += sum(map(len, batch))
-        if size > 2 * MAX_HELD_BYTES:
-            raise UpstreamBroken("The model's answer goes on after its end.", upstream="")
-    whole = Answer(batches=_again(rest))
-    whole.usage, whole.filtered = answer.usage, True
-    return whole
-
-
-async def _again(batches: list[list[bytes]]) -> AsyncGenerator[list[bytes], None]:
-    for batch in batches:
-        yield batch
-
-
 def _may_be_asked(deployment: Deployment, now_s: float, as_last: bool) -> bool:
     return not deployment.cooling.left_s(now_s) and (as_last or deployment.is_well(now_s))
+
+
+def _is_free(deployment: Deployment, now_s: float) -> bool:
+    """Whether an attempt at it would be no probe, nor against any advice."""
+    is_well = not deployment.cooling.left_s(now_s) and deployment.standing.admits(now_s)
+    return is_well and deployment.breaker.state(now_s) == "closed"
 
 
 def _is_larger(one: Deployment, other: Deployment) -> bool:

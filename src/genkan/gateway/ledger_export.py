@@ -21,8 +21,8 @@ Cell = str | int | None
 _REQUEST = ("id", "time", "tenant", "key", "route", "stream", "state", "late")
 _ATTEMPT = ("id", "request", "n", "time", "tenant", "key", "route", "deployment", "state", "late", "seconds")
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "estimated", "cost_usd")
-REQUEST_COLUMNS = (*_REQUEST, *_TOKENS, "saved_usd", "attempts", "deployments", "stored")
-ATTEMPT_COLUMNS = (*_ATTEMPT, *_TOKENS)
+REQUEST_COLUMNS = (*_REQUEST, *_TOKENS, "saved_usd", "attempts", "deployments", "stored", "arm")
+ATTEMPT_COLUMNS = (*_ATTEMPT, *_TOKENS, "way")
 
 
 class LedgerExport:
@@ -67,7 +67,7 @@ def _csv_request(row: Row, raw: bytes) -> bytes:
     tokens = _tokens(row.usage, estimated=row.estimated, cost_nano_usd=row.cost_nano_usd)
     deployments = " ".join(attempt.deployment for attempt in row.attempts) or row.deployment
     saved = usd_text(row.saved_nano_usd)
-    return csv_line((*named, _flag(row.late), *tokens, saved, len(row.attempts), deployments, row.tier))
+    return csv_line((*named, _flag(row.late), *tokens, saved, len(row.attempts), deployments, row.tier, row.arm))
 
 
 def _csv_attempts(row: Row, raw: bytes) -> bytes:
@@ -80,7 +80,7 @@ def _attempt_cells(row: Row, attempt: AttemptRow) -> tuple[Cell, ...]:
     whose: tuple[Cell, ...] = (_time(row), row.tenant, row.key, row.route)
     how: tuple[Cell, ...] = (attempt.deployment, attempt.state, _flag(row.late), f"{attempt.seconds:.6f}")
     tokens = _tokens(attempt.usage, estimated=attempt.estimated, cost_nano_usd=attempt.cost_nano_usd)
-    return (*ids, *whose, *how, *tokens)
+    return (*ids, *whose, *how, *tokens, attempt.way)
 
 
 def _tokens(usage: Usage | None, *, estimated: bool, cost_nano_usd: int | None) -> tuple[Cell, ...]:

@@ -27,6 +27,7 @@ class AttemptRow(NamedTuple):
     estimated: bool  # counted by us
     cost_nano_usd: int | None
     seconds: float
+    way: str | None = None  # in which it went on with an answer that another had begun
 
 
 class Row(NamedTuple):
@@ -48,6 +49,7 @@ class Row(NamedTuple):
     answered: int | None  # by which attempt, from 1
     tier: str | None = None  # where the answer was stored, if no attempt was made for it
     stored_by: str = ""  # the deployment that had given it
+    arm: str | None = None  # of the route's experiment: "control" or "canary"
 
     @property
     def deployment(self) -> str:
@@ -68,11 +70,13 @@ def read_row(raw: bytes) -> Row | None:
 def _row(raw: Any) -> Row:
     name, tenant, key, route, state = raw["id"], raw["tenant"], raw["key"], raw["route"], raw["state"]
     stream, late, estimated = raw.get("stream", False), raw.get("late", False), raw.get("estimated", False)
+    arm = raw.get("arm")
     saved, answered = raw.get("saved_nano_usd", 0), raw.get("answered")
     attempts = tuple([_attempt(attempt) for attempt in raw.get("attempts", ())])
     if not (
         type(name) is type(tenant) is type(route) is type(state) is str
         and (key is None or type(key) is str)
+        and (arm is None or type(arm) is str)
         and type(stream) is type(late) is type(estimated) is bool
         and type(saved) is int
         and saved >= 0
@@ -81,6 +85,7 @@ def _row(raw: Any) -> Row:
         raise TypeError
     time_s, usage, cost = _time(raw["t"]), _usage(raw["usage"]), _cost(raw["cost_nano_usd"])
     row = Row(name, time_s, tenant, key, route, stream, state, late, usage, estimated, cost, saved, attempts, answered)
+    row = row if arm is None else row._replace(arm=arm)
     return row if (stored := raw.get("stored")) is None else _from_store(row, stored)
 
 
@@ -93,10 +98,12 @@ def _from_store(row: Row, raw: Any) -> Row:
 
 def _attempt(raw: Any) -> AttemptRow:
     n, deployment, state, estimated = raw["n"], raw["deployment"], raw["state"], raw.get("estimated", False)
+    if (way := raw.get("way")) is not None and type(way) is not str:
+        raise TypeError
     if not (type(deployment) is type(state) is str and type(estimated) is bool and type(n) is int and n >= 0):
         raise TypeError
     cost, seconds = _cost(raw["cost_nano_usd"]), _time(raw.get("seconds", 0.0))
-    return AttemptRow(n, deployment, state, _usage(raw["usage"]), estimated, cost, seconds)
+    return AttemptRow(n, deployment, state, _usage(raw["usage"]), estimated, cost, seconds, way)
 
 
 def _usage(raw: Any) -> Usage | None:

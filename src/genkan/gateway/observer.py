@@ -20,5 +20,11 @@ class GatewayObserver(Protocol):
     def fell_back(self, route: str, reason: str) -> None:
         """A request went on to another deployment because of that: an error's code, or as in a Walk's reasons."""
 
+    def resumed(self, route: str, way: str, outcome: str) -> None:
+        """An attempt to go on with a stream has ended: ``ok``, ``diverged``, ``client_gone`` or the error's code."""
+
+    def hedged(self, route: str, outcome: str) -> None:
+        """A second attempt at a first token: it ``won``, it ``lost``, or there was no budget for it: ``denied``."""
+
     def breaker_changed(self, deployment: str, before: State, after: State) -> None:
         """A circuit opened, may be probed, or closed."""

@@ -1,7 +1,8 @@
 """One request through the gateway. The only file that knows the order of the steps.
 
-find the model's or the route's chain → look for a stored answer, and admit, at once → give it, or share one that is
-under way, or have it answered → name who answered, and what it cost → settle, and store.
+find the model's or the route's chain → fit the chat into its window, draw its arm → look for a stored answer, and
+admit, at once → give it, or share one that is under way, or have it answered → name who answered, and what it cost →
+settle, and store.
 """
 
 from functools import lru_cache, partial
@@ -81,12 +82,19 @@ class Pipeline:
         if not caller.may_use(request.model):
             raise ModelNotFound(request.model)
         chain = self._router.resolve(request.model)
+        cut: Header | None = None
+        if chain.truncation is not None:
+            request, cut = await chain.truncation.fitted(request)
+        if chain.split is not None:
+            chain = chain.split.chain_for(request, caller)
         visit: Visit | None = None
         if self._cache is not None:
             visit = self._cache.visit(request, caller, chain)
         elif request.extras.cache == "only":
             raise NotStored("no answers are stored here")
         ticket = await self._admissions.admit(request, caller, chain)
+        if cut is not None:
+            ticket.headers.append(cut)
         if visit is not None:
             return await self._visited(visit, chain, request, ticket)
         try:  # as `_ask`, without a coroutine more: most requests pass here
@@ -188,7 +196,10 @@ class Pipeline:
 
     def _named(self, answer: Answer, walk: Walk, ticket: Ticket, cache: bytes) -> Answer:
         deployment = _answering(walk)
-        answer.fields = {"model": deployment.model, "upstream": deployment.upstream.name, "attempts": walk.attempts}
+        answer.fields = walk.fields  # which tell more at the end, if the answer is gone on with
+        answer.fields |= {
+            "model": deployment.model, "upstream": deployment.upstream.name, "attempts": walk.attempts,
+        }  # fmt: skip
         answer.headers = [
             *self._names(deployment.name, cache),
             (b"x-genkan-attempts", b"%d" % walk.attempts),
@@ -196,6 +207,9 @@ class Pipeline:
         ]
         if (cost := answer.cost_nano_usd) is not None:
             answer.headers.append((b"x-genkan-cost-usd", f"{cost // 10**9}.{cost % 10**9:09d}".encode()))
+        if walk.hedged is not None:
+            answer.fields["hedged"] = walk.hedged
+            answer.headers.append((b"x-genkan-hedged", walk.hedged.encode()))
         if (reason := walk.fell_back_because) is not None:
             answer.fields["fallback"] = reason
             answer.headers.append((b"x-genkan-fallback", reason.encode()))

@@ -39,11 +39,11 @@ class RetryBudget:
         self._requests_of[self._slot] += 1
         self._requests += 1
 
-    def take(self, now_s: float) -> bool:
-        """Whether there may be a retry now; if so, it is counted."""
+    def take(self, now_s: float, within: float = 1.0) -> bool:
+        """Whether there may be a retry now; if so, it is counted. ``within``: only in that share of the budget."""
         if int(now_s * self._per_s) > self._bucket:
             self._slide(now_s)
-        if self._retries + 1 > max(self._at_least, self._ratio * self._requests):
+        if self._retries + 1 > within * max(self._at_least, self._ratio * self._requests):
             return False
         self._retries_of[self._slot] += 1
         self._retries += 1

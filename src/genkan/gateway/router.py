@@ -7,8 +7,10 @@ from datetime import date
 from genkan.config import Config, DeploymentConfig, ModelConfig, RouteConfig
 from genkan.errors import InvalidRequest, ModelNotFound
 from genkan.gateway.chain import Chain
+from genkan.gateway.chains import Chains, Experiment
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.embedding_model import EmbeddingModel
+from genkan.gateway.estimate import Estimator
 
 _DAYS_TO_1970 = 719_163
 _RELEASED = date(2025, 1, 1)  # as of any model of which the configuration does not say
@@ -31,16 +33,20 @@ class Router:
         config: Config,
         deploy: Callable[[ModelConfig, DeploymentConfig], Deployment],
         embedder: EmbeddingModel | None = None,
+        experiment: Callable[[RouteConfig], Experiment] | None = None,
+        estimator_of: Callable[[str], Estimator] = lambda _: Estimator(),
     ) -> None:
         """``deploy`` makes the deployment of a model at one of its places; it is called once for each.
 
-        ``embedder`` is listed as the others are, and generates nothing.
+        ``embedder`` is listed as the others are, and generates nothing. ``experiment`` makes the experiment of a route
+        that has a canary; without it there are none. ``estimator_of`` has the estimator of a route's tokens.
         """
         models = {model.name: model for model in config.models}
         tiers = {name: [deploy(model, place) for place in model.places] for name, model in models.items()}
         self.deployments = [deployment for tier in tiers.values() for deployment in tier]
         routes = [RouteConfig(alias=name, chain=[name]) for name in models] + config.routes
-        self._chains = {route.alias: Chain(route, [tiers[name] for name in route.chain]) for route in routes}
+        chains = Chains(models, tiers, experiment, estimator_of)
+        self._chains = {route.alias: chains.of(route) for route in routes}
         self._listed = {route.alias: _listed(route, models) for route in routes}
         self.embedder = embedder
         if embedder is not None:

@@ -13,6 +13,7 @@
 | has no such model | go on | failure | is not asked again by this request |
 | finds the prompt too long | go on to larger windows, if the route does | nothing | else the client gets the error |
 | filtered the content | go on, if the route does | nothing | else the client gets the error |
+| says something else than an answer that it was to go on with | go on | nothing | see `resume.py` |
 | finds fault with the request (4xx) | stop | nothing | the client gets the error |
 
 "Go on" is to the next deployment. The same one is asked again only when there is no other, ``again`` allows it, and
@@ -37,6 +38,7 @@ from genkan.errors import (
     UpstreamThrottled,
     UpstreamUnauthorized,
 )
+from genkan.gateway.diverged import AnswerDiverged
 from genkan.upstream.refusals import CONTENT_FILTER, CONTEXT_TOO_LONG
 
 Reason = Literal["error", "context_too_long", "content_filter", "request"]
@@ -53,6 +55,10 @@ class Verdict:
     parks: bool = False
 
 
+#: States of an attempt that say nothing against its deployment, whoever compares it with another. A refusal is none of
+#: them: what clients do wrong they do to both alike.
+NOTHING_AGAINST: Final = frozenset({"ok", "client_gone", "hedged", AnswerDiverged.code})
+
 _FAILED: Final = Verdict("error", failure=True, again=True)
 _LEFT: Final = Verdict("error", failure=True)
 _NOBODYS: Final = Verdict("error")
@@ -62,6 +68,7 @@ _VERDICTS: Final[dict[type[UpstreamError], Verdict]] = {
     UpstreamQuota: Verdict("error", parks=True),
     UpstreamUnauthorized: Verdict("error", parks=True),
     UpstreamForbidden: _NOBODYS,
+    AnswerDiverged: _NOBODYS,
     UpstreamMisconfigured: _LEFT,
 }
 _BY_CODE: Final = {

@@ -5,9 +5,10 @@ because the stream broke off or the client left, what was delivered counts: one 
 said something, which is what servers with OpenAI's API send, or for every four bytes of text where that is more, but no
 more than the request allowed, and the estimated prompt; the row then says ``estimated``. Who leaves before the first
 word is billed the estimated prompt, which has been read by then, unless the request was still waiting to be sent. If no
-answer came for another reason nothing is billed. Attempts that did not answer are never the client's to pay; what their
-upstreams may take for them stands on their own rows: nothing where they refused, and null, not known, where the
-connection broke or took too long.
+answer came for another reason nothing is billed. A stream that other attempts went on with is one answer: its client
+is billed what it took in all, as if the attempt that began it had ended it. Attempts that did not answer are never the
+client's to pay; what their upstreams may take for them stands on their own rows: nothing where they refused, and null,
+not known, where the connection broke or took too long.
 
 Who gets a stored answer, or that of another request which was the same, pays nothing for it: it counts as a request and
 takes no tokens. Its row says from where it came, and as saved what it had cost.
@@ -20,12 +21,14 @@ import orjson
 
 from genkan.clock import Clock
 from genkan.errors import ConnectFailed, GenkanError, RequestError, TimedOut, UpstreamBroken, UpstreamError
+from genkan.gateway.arm import Sample
 from genkan.gateway.chain import Chain
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.estimate import Estimator, Size, answers_to
 from genkan.gateway.ledger import Ledger
 from genkan.gateway.policies import Scarcity, fitted, most_tokens_at_once
 from genkan.gateway.reservations import Reservation, Reservations, TimeLeft
+from genkan.gateway.rules import NOTHING_AGAINST
 from genkan.store.accounts import Amounts, Plan, Settlement
 from genkan.upstream.base import Answer, Call
 from genkan.wire.answers import text_bytes_of
@@ -74,11 +77,15 @@ class Ticket:
         "_answer",
         "_answering",
         "_attempts",
+        "_began_s",
         "_caller",
         "_chain",
         "_estimator",
+        "_first_token_s",
+        "_is_outage",
         "_is_recorded",
         "_is_settled",
+        "_may_go_on",
         "_prompt_tokens",
         "_raw_usage",
         "_request",
@@ -88,10 +95,12 @@ class Ticket:
         "_spared",
         "_till",
         "_usage",
+        "_whole",
         "headers",
         "max_tokens",
         "redis_left",
         "request_id",
+        "tenant",
     )
 
     def __init__(
@@ -114,7 +123,7 @@ class Ticket:
 
         ``redis_left`` is what the request may still wait for Redis.
         """
-        self.request_id = caller.request_id
+        self.request_id, self.tenant = caller.request_id, caller.tenant
         self.headers = headers
         self.max_tokens = max_tokens
         self.redis_left = redis_left
@@ -132,9 +141,14 @@ class Ticket:
         self._raw_usage: dict[str, Any] | None = None  # as it was read last, and what it says
         self._usage: Usage | None = None
         self._answering: _Attempt | None = None  # once it is known whose answer the client gets
+        self._whole: _Attempt | None = None  # what it came to with those that went on with it
         self._answer: Answer | None = None
         self._spared: Spared | None = None
         self._is_settled = False
+        self._is_outage = False
+        self._may_go_on = False  # `answer_ended` says when all is over
+        self._began_s = 0.0 if chain.arm is None else till.clock.monotonic()
+        self._first_token_s: float | None = None
 
     # Recorder
 
@@ -149,17 +163,44 @@ class Ticket:
             self._till.ledger.attempt_begun(self.request_id, attempt, deployment.name)
         return call
 
+    def first_token(self, attempt: int) -> None:
+        if self._chain.arm is not None and self._first_token_s is None:
+            self._first_token_s = self._till.clock.monotonic()
+
+    def goes_on(self, attempt: int, way: str) -> None:
+        self._attempts[attempt - 1].way = way
+
     def attempt_ended(
-        self, attempt: int, state: str, seconds: float, answer: Answer | None, error: UpstreamError | None
+        self,
+        attempt: int,
+        state: str,
+        seconds: float,
+        answer: Answer | None,
+        error: UpstreamError | None,
+        *,
+        may_go_on: bool = False,
     ) -> None:
         ended = self._attempts[attempt - 1]
         if answer is not None:
             ended.usage, ended.is_estimated = self._usage_of(ended, answer)
+        elif state == "hedged" and ended.call.is_sent:  # the prompt has been read by then
+            ended.usage, ended.is_estimated = Usage(self._prompt_tokens, 0), True
         ended.cost_nano_usd = _cost(ended.deployment, ended.usage, error)
         ended.seconds = round(seconds, 6)
         self._end(ended, state)
-        if ended is self._answering:
+        if may_go_on:
+            self._may_go_on = True
+        elif ended is self._answering and not self._may_go_on:
             self._settle(state)
+
+    def answer_ended(self, state: str) -> None:
+        assert self._answering is not None
+        assert self._answer is not None
+        whole = _Attempt(self._answering.deployment, None, self._answering.call)
+        whole.usage, whole.is_estimated = self._usage_of(whole, self._answer)
+        whole.cost_nano_usd = _cost(whole.deployment, whole.usage, None)
+        self._whole = whole
+        self._settle(state)
 
     def priced(self, attempt: int, payloads: list[bytes], answer: Answer) -> list[bytes]:
         if not self._request.include_usage:
@@ -175,7 +216,7 @@ class Ticket:
     def answered(self, answer: Answer, attempt: int) -> None:
         """The ``attempt``-th is the one whose answer the client gets."""
         self._answering, self._answer = self._attempts[attempt - 1], answer
-        if (state := self._answering.state) is not None:
+        if (state := self._answering.state) is not None and not self._may_go_on:
             self._settle(state)
 
     def spare(self, spared: Spared, state: str = "ok") -> None:
@@ -194,6 +235,7 @@ class Ticket:
         """No answer came of it. Does nothing once it is settled."""
         if isinstance(error, RequestError):
             error.headers = (*error.headers, *self.headers)
+            self._is_outage = error.status >= 500
             self._settle(error.outcome)
         else:
             self._settle("internal_error" if isinstance(error, Exception) else "client_gone")
@@ -226,7 +268,8 @@ class Ticket:
             most = self._bound_at(ended.deployment)
         if most is not None:
             tokens = min(tokens, answers_to(self._request) * most)
-        return Usage(self._prompt_tokens, tokens), True
+        on = ended.call.continuation
+        return Usage(self._prompt_tokens + (0 if on is None else on.tokens), tokens), True
 
     def _end(self, ended: "_Attempt", state: str) -> None:
         """Note the state, and give back what it holds of its upstream's limits."""
@@ -253,6 +296,8 @@ class Ticket:
             self._answer.cost_nano_usd = 0 if paid is None else paid.cost_nano_usd
         saved_nano_usd = 0 if paid is None else paid.saved_nano_usd()
         self._write(state, paid, saved_nano_usd)
+        if self._chain.arm is not None and self._spared is None:
+            self._tell_arm(state, paid)
         if paid is not None and (usage := paid.usage) is not None:
             self._till.observer.billed(paid.deployment.name, usage, paid.cost_nano_usd, saved_nano_usd)
             if not paid.is_estimated:
@@ -260,14 +305,44 @@ class Ticket:
 
     def _paid(self, state: str) -> "_Attempt | None":
         """What its client is billed: the attempt that answered, or that it left; None: nothing."""
-        if (answering := self._answering) is not None and answering.usage is not None:
+        if (answering := self._whole or self._answering) is not None and answering.usage is not None:
             return answering
-        if state != "client_gone" or not self._attempts or not self._attempts[-1].call.is_sent:
+        if state != "client_gone" or not self._attempts:
             return None
-        left = _Attempt(self._attempts[-1].deployment, None, self._attempts[-1].call)
+        # Of two at once, the second may only have been waiting.
+        running = (one for one in self._attempts if one.state == "client_gone" and one.call.is_sent)
+        latest = next(running, self._attempts[-1])
+        if not latest.call.is_sent:
+            return None
+        left = _Attempt(latest.deployment, None, latest.call)
         left.usage, left.is_estimated = Usage(self._prompt_tokens, 0), True
         left.cost_nano_usd = _cost(left.deployment, left.usage, None)
         return left
+
+    def _tell_arm(self, state: str, paid: "_Attempt | None") -> None:
+        """How it went for the arm, unless its client left, or no attempt was made for reasons of its client's.
+
+        What the arm tries has failed where an attempt at it did, or was refused, where another model answered in its
+        place, whatever the reason (a smaller window, say), and where it was passed over and nobody answered.
+        """
+        arm, tried = self._chain.arm, self._chain.config.chain[0]
+        own = [attempt.state for attempt in self._attempts if attempt.deployment.model == tried]
+        failed = any(one is not None and one not in NOTHING_AGAINST for one in own)
+        is_replaced = state == "ok" and self._answering is not None and self._answering.deployment.model != tried
+        has_failed = failed or is_replaced or (not own and self._is_outage)
+        if arm is None or not (has_failed or state == "ok"):
+            return
+        ended_s, first_s = self._till.clock.monotonic(), self._first_token_s
+        arm.ended(
+            Sample(
+                ok=not has_failed,
+                seconds=ended_s - self._began_s,
+                is_stream=self._request.stream,
+                ttft_s=None if first_s is None else first_s - self._began_s,
+                cost_nano_usd=None if paid is None else paid.cost_nano_usd,
+                tokens=None if paid is None or paid.usage is None else paid.usage.completion,
+            )
+        )
 
     def _write(self, state: str, paid: "_Attempt | None", saved_nano_usd: int) -> None:
         """Into the journal, before the client has the end of its answer, and so into the ledger."""
@@ -301,6 +376,7 @@ class Ticket:
             **bill,
             "saved_nano_usd": saved_nano_usd,
             "answered": None if answering is None else attempts.index(answering) + 1,
+            **({} if self._chain.arm is None else {"arm": self._chain.arm.name}),
             "attempts": [
                 {
                     "n": n,
@@ -308,6 +384,7 @@ class Ticket:
                     "state": attempt.state,
                     **(bill if attempt is paid else _bill(attempt)),
                     "seconds": attempt.seconds,
+                    **({} if attempt.way is None else {"way": attempt.way}),
                 }
                 for n, attempt in enumerate(attempts, 1)
             ],
@@ -322,7 +399,7 @@ class Ticket:
 class _Attempt:
     """One attempt at an upstream."""
 
-    __slots__ = ("call", "cost_nano_usd", "deployment", "is_estimated", "room", "seconds", "state", "usage")
+    __slots__ = ("call", "cost_nano_usd", "deployment", "is_estimated", "room", "seconds", "state", "usage", "way")
 
     def __init__(self, deployment: Deployment, room: Reservation | None, call: Call) -> None:
         self.deployment = deployment
@@ -333,6 +410,7 @@ class _Attempt:
         self.is_estimated = False  # counted by us
         self.cost_nano_usd: int | None = None
         self.seconds = 0.0
+        self.way: str | None = None  # in which it went on with an answer that another began
 
     def saved_nano_usd(self) -> int:
         """What the upstream's own cache saved."""

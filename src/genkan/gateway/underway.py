@@ -1,7 +1,9 @@
 """One attempt at a deployment, from its beginning to the end of its answer."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Protocol
 
 from genkan.clock import Clock
 from genkan.errors import TimedOut, UpstreamError
@@ -13,6 +15,19 @@ from genkan.gateway.rules import Verdict, verdict
 from genkan.upstream.base import Answer
 
 _log = logging.getLogger("genkan.gateway")
+
+
+class Resumes(Protocol):
+    """Goes on with streams whose upstream has failed."""
+
+    def can(self, answer: Answer, error: UpstreamError, meaning: Verdict) -> bool:
+        """Whether it is worth a try."""
+
+    def rest(self, answer: Answer, error: UpstreamError, meaning: Verdict) -> AsyncGenerator[list[bytes], None]:
+        """What is left of ``answer``, from elsewhere, for the same client. Raises UpstreamError.
+
+        Tells the recorder when ``answer`` is over, however that is.
+        """
 
 
 class Underway:
@@ -28,6 +43,7 @@ class Underway:
         "_number",
         "_observer",
         "_recorder",
+        "_resumes",
     )
 
     def __init__(
@@ -50,15 +66,19 @@ class Underway:
         self._recorder = recorder
         self._number = number
         self._answer: Answer | None = None
+        self._resumes: Callable[[], Resumes] | None = None
+        deployment.in_flight += 1
 
-    def begun(self, answer: Answer) -> Answer:
-        """``answer``, followed to its end."""
+    def begun(self, answer: Answer, resumes: Callable[[], Resumes] | None = None) -> Answer:
+        """``answer``, followed to its end. A stream that fails on its way is gone on with by what ``resumes`` makes."""
+        self._resumes = resumes
         if answer.batches is None:
             self.succeeded(answer)
             return answer
         self._answer = answer
         now_s = self._clock.monotonic()
         self._observer.first_token(self._deployment.name, now_s - self._began_s)
+        self._recorder.first_token(self._number)
         if self._attempt.probe:
             self._attempt.succeeded(now_s)  # a long answer must not keep everybody else waiting
         inner = answer.batches
@@ -72,8 +92,8 @@ class Underway:
         self._answer = answer or self._answer
         self._attempt.succeeded(self._ended("ok"))
 
-    def failed(self, error: UpstreamError, meaning: Verdict) -> None:
-        now_s = self._ended(outcome_of(error, meaning), error)
+    def failed(self, error: UpstreamError, meaning: Verdict, *, may_go_on: bool = False) -> None:
+        now_s = self._ended(outcome_of(error, meaning), error, may_go_on=may_go_on)
         if meaning.failure:
             self._attempt.failed(now_s)
         else:
@@ -81,18 +101,28 @@ class Underway:
         if meaning.reason == "error":
             _log.warning("%s failed: %s%s", self._deployment.name, error.message, _because(error))
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is to find out if its deployment works again."""
+        return self._attempt.probe > 0
+
+    def outrun(self) -> None:
+        """Another attempt at the same answer was quicker."""
+        self._attempt.ignored(self._ended("hedged"))
+
     def abandoned(self, error: BaseException | None = None) -> None:
         """The client went away, or ``error``, a bug of ours, ended it."""
         is_bug = isinstance(error, Exception)
         self._attempt.ignored(self._ended("internal_error" if is_bug else "client_gone"))
 
-    def _ended(self, outcome: str, error: UpstreamError | None = None) -> float:
+    def _ended(self, outcome: str, error: UpstreamError | None = None, *, may_go_on: bool = False) -> float:
         now_s = self._clock.monotonic()
         if not self._is_over:
             self._is_over = True
+            self._deployment.in_flight -= 1
             seconds = now_s - self._began_s
             self._observer.attempted(self._deployment.name, outcome, seconds)
-            self._recorder.attempt_ended(self._number, outcome, seconds, self._answer, error)
+            self._recorder.attempt_ended(self._number, outcome, seconds, self._answer, error, may_go_on=may_go_on)
         return now_s
 
     async def _followed(
@@ -104,12 +134,22 @@ class Underway:
         except UpstreamError as error:
             # An answer that takes long says little of its upstream, and a client that reads slowly nothing.
             is_slow = isinstance(error, TimedOut) and error.phase == "total"
-            self.failed(error, Verdict("error") if is_slow else verdict(error))
-            raise
+            meaning = Verdict("error") if is_slow else verdict(error)
+            resumes = None if self._resumes is None else self._resumes()
+            may_go_on = resumes is not None and resumes.can(answer, error, meaning)
+            self.failed(error, meaning, may_go_on=may_go_on)
+            if resumes is None or not may_go_on:
+                raise
+            rest = resumes.rest(answer, error.with_traceback(None), meaning)
         except Exception as error:  # a bug of ours; who only leaves closes this generator
             self.abandoned(error)
             raise
-        self.succeeded()
+        else:
+            self.succeeded()
+            return
+        async with aclosing(rest):
+            async for batch in rest:
+                yield batch
 
     async def _closed(self) -> None:
         if not self._is_over:

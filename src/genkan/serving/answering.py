@@ -14,6 +14,7 @@ from typing import Protocol
 import orjson
 
 from genkan.engine.sequence import Token
+from genkan.serving.beginning import Beginning
 from genkan.serving.echo import Echo
 from genkan.serving.pieces import Piece, Scored
 from genkan.serving.stop_strings import StopStrings
@@ -45,6 +46,7 @@ class Answering:
 
     __slots__ = (
         "_arguments",
+        "_begun_tokens",
         "_calls",
         "_ending",
         "_index",
@@ -68,8 +70,12 @@ class Answering:
         scores: bool = False,
         echo: Echo | None = None,
         parser: ToolParser | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
-        """``scores``: tokens go with the pieces; ``echo``: it begins with its prompt."""
+        """``scores``: tokens go with the pieces; ``echo``: it begins with its prompt.
+
+        ``beginning``: what it begins with is not part of what it shows; ``parser`` has read it.
+        """
         self._index = index
         self._text = text
         self._ending = ending
@@ -80,8 +86,17 @@ class Answering:
         self._calls = 0
         self._arguments = ""  # of the last call
         self._made = self._shown = 0 if echo is None else len(echo.text)  # characters
+        self._begun_tokens = 0
         self.num_tokens = 0
         self.ended = False
+        if beginning is not None:
+            self._go_on_from(beginning)
+
+    def _go_on_from(self, beginning: Beginning) -> None:
+        self._begun_tokens = beginning.num_tokens
+        self._made = self._shown = len(beginning.text)
+        if beginning.num_tokens > self._ending.min_tokens:
+            self._stops.go_on_from(beginning.text)
 
     def take(self, token: Token) -> Piece | None:
         """What the answer's next token makes clear; None for nothing, and for all that comes after its end."""
@@ -103,6 +118,12 @@ class Answering:
             return Piece(self._index, deltas, self._passed(reason), reason)
         return None
 
+    def cut(self) -> Piece:
+        """Its end where no token may come: it began with as many as it may have."""
+        self.ended = True
+        deltas, reason = self._deltas("", "length")
+        return Piece(self._index, deltas, (), reason)
+
     def _shown_by(self, token: Token) -> tuple[str, str | None]:
         """The text that is safe to show after ``token``, and why it is the last."""
         ending, stops, reason = self._ending, self._stops, token.finish_reason
@@ -114,7 +135,7 @@ class Answering:
         if reason is not None:
             text += self._text.flush()
         self._made += len(text)
-        if self.num_tokens > ending.min_tokens:
+        if self._begun_tokens + self.num_tokens > ending.min_tokens:
             text = stops.push(text)
         if stops.found:
             reason = "stop"

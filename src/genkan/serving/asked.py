@@ -28,14 +28,17 @@ class Asked:
     def is_echo_only(self) -> bool:
         return self.is_echo and self.request.sampling.max_tokens == 0
 
-    def params(self, prompt_tokens: int) -> SamplingParams:
+    def params(self, prompt_tokens: int, begun_tokens: int = 0) -> SamplingParams:
         """For one prompt. Raises ContextTooLong where it and what was asked for do not fit the window together.
+
+        ``begun_tokens``, which are not the prompt's, are those that the answer begins with: where it may have no
+        more, ``max_tokens`` are 0 or less, and there is nothing to ask the engine for.
 
         Where only the prompt is wanted back, the engine still gives a token: with it comes what it knows of the prompt.
         """
         asked, defaults = self.request.sampling, self.defaults
         return SamplingParams(
-            max_tokens=self._max_tokens(prompt_tokens),
+            max_tokens=self._max_tokens(prompt_tokens, begun_tokens) - begun_tokens,
             min_tokens=asked.min_tokens,
             stop_ids=self._stop_ids(),
             temperature=defaults.temperature if asked.temperature is None else asked.temperature,
@@ -51,6 +54,7 @@ class Asked:
             logprobs=asked.logprobs,
             prompt_logprobs=asked.logprobs if self.is_echo else None,
             grammar=self.grammar,
+            continued=begun_tokens,
         )
 
     def ending(self, *, parallel_calls: bool) -> Ending:
@@ -70,10 +74,12 @@ class Asked:
             return self.stop_ids
         return frozenset(asked.stop_ids) | (frozenset() if asked.ignore_eos else self.stop_ids)
 
-    def _max_tokens(self, prompt_tokens: int) -> int:
+    def _max_tokens(self, prompt_tokens: int, begun_tokens: int) -> int:
+        """Of the whole answer. Our own bound holds for those that were begun within it, and not for what has more."""
         asked, room = self.request.sampling, self.max_model_len - prompt_tokens
         if asked.max_tokens is None:
-            max_tokens = max(min(self.defaults.max_tokens, room), asked.min_tokens, 1)
+            usual = self.defaults.max_tokens + (begun_tokens if begun_tokens > self.defaults.max_tokens else 0)
+            max_tokens = max(min(usual, room), asked.min_tokens, begun_tokens, 1)
         else:
             max_tokens = max(asked.max_tokens, 1)
         if max_tokens > room:

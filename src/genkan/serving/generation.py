@@ -15,12 +15,25 @@ Tokens = AsyncGenerator[Token, None]
 class Generation:
     """The answers to one request: those to the first prompt, then those to the second, and so on."""
 
-    def __init__(self, tokens: Tokens, answers: Sequence[Answering], *, prompt_tokens: int, per_prompt: int) -> None:
-        """``tokens`` say whose they are by their place among ``answers``, ``per_prompt`` of which share a prompt."""
+    def __init__(
+        self,
+        tokens: Tokens | None,
+        answers: Sequence[Answering],
+        *,
+        prompt_tokens: int,
+        per_prompt: int,
+        continued_tokens: int = 0,
+    ) -> None:
+        """``tokens`` say whose they are by their place among ``answers``, ``per_prompt`` of which share a prompt.
+
+        None: the answer, which is the only one, has begun with all the tokens that it may have. ``continued_tokens`` of
+        the prompt's are that beginning.
+        """
         self._tokens = tokens
         self._answers = answers
         self._prompt_tokens = prompt_tokens
         self._per_prompt = per_prompt
+        self._continued_tokens = continued_tokens
         self._num_left = len(answers)
         self._cached_tokens = 0
 
@@ -38,6 +51,10 @@ class Generation:
 
         Ends with the last answer, also where the engine would go on beyond a stop string.
         """
+        if self._tokens is None:
+            self._num_left = 0
+            yield self._answers[0].cut()
+            return
         async with aclosing(self._tokens) as tokens:
             async for token in tokens:
                 answer = self._answers[token.answer]
@@ -54,7 +71,7 @@ class Generation:
     def usage(self) -> Usage:
         """The tokens so far. Each prompt counts once, and every token of its answers that was looked at."""
         completion_tokens = sum(answer.num_tokens for answer in self._answers)
-        return Usage(self._prompt_tokens, completion_tokens, self._cached_tokens)
+        return Usage(self._prompt_tokens, completion_tokens, self._cached_tokens, self._continued_tokens)
 
 
 async def merged(sources: Sequence[Tokens], per_source: int) -> Tokens:

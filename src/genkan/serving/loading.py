@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genkan.errors import EngineUnavailable, ModelFileError
 from genkan.upstream.base import Answer
+from genkan.upstream.token_count import TokenCount
 from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
 
@@ -41,6 +42,10 @@ class LoadingModel:
     async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """See Responder. Raises EngineUnavailable until the model is there, and for ever when it cannot be loaded."""
         return await self._loaded().respond(request, caller)
+
+    async def count_tokens(self, request: GenerationRequest) -> TokenCount:
+        """See LocalModel. Raises EngineUnavailable until the model is there."""
+        return await self._loaded().count_tokens(request)
 
     async def prefix_cache_snapshot(self) -> dict[str, Any]:
         """See LocalModel. Raises EngineUnavailable until the model is there."""

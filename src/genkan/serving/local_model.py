@@ -17,6 +17,7 @@ from genkan.engine.sequence import PrefixOptions
 from genkan.errors import InvalidRequest
 from genkan.serving.answering import Answering
 from genkan.serving.asked import Asked
+from genkan.serving.beginning import Beginning, check_rules
 from genkan.serving.bounds import check_bounds, check_logprobs
 from genkan.serving.constraints import constraint_of
 from genkan.serving.echo import Echo
@@ -30,11 +31,14 @@ from genkan.serving.shapes import ChatShape, CompletionShape, Shape
 from genkan.serving.tools.tool_use import ToolUse
 from genkan.serving.writing import streamed, whole
 from genkan.upstream.base import Answer
+from genkan.upstream.token_count import TokenCount
 from genkan.upstream.tokenizer import TextTokenizer
 from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import ChatRequest, GenerationRequest
+from genkan.wire.continuing import beginning_of
 
 _OFF_LOOP_TOKENS = 1000  # of prompts to be decoded on the event loop
+_OFF_LOOP_CHARS = 4096  # of a beginning in which calls are looked for
 
 
 class LocalModel:
@@ -68,12 +72,19 @@ class LocalModel:
         """See Responder. Raises InvalidRequest for what the engine does not do or what does not fit its window."""
         refuse_unsupported(request, self._engine.capabilities)
         check_bounds(request, self._tokenizer.vocab_size)
+        text = beginning_of(request)
         tools = ToolUse.of(request, self._tokenizer) if isinstance(request, ChatRequest) else None
         asked = self._asked(request, tools)
-        prompts = await self._prompting.prompts(request, tools)
+        if text is not None:
+            check_rules(request, self._engine.capabilities, has_form=asked.grammar is not None)
+        prompts = await self._prompts(request, tools, text, exact=asked.grammar is not None)
         all_params = _all_params(asked, prompts)  # before echoes are decoded: what is refused is not worth it
         echoes = await self._echoes(asked, prompts)
-        generation = self._generation(asked, prompts, all_params, echoes, tools, caller.tenant)
+        if text is None or tools is None or len(text) <= _OFF_LOOP_CHARS:
+            answers = self._answers(asked, prompts, tools, echoes, text)
+        else:
+            answers = await asyncio.to_thread(self._answers, asked, prompts, tools, echoes, text)
+        generation = self._generation(asked, prompts, all_params, echoes, answers, caller.tenant)
         shape = self._shape(request)
         try:
             if request.stream:
@@ -83,6 +94,20 @@ class LocalModel:
             if error.param == Capability.JSON.value:  # what engines call every form
                 error.param = form_name(request)
             raise
+
+    async def count_tokens(self, request: GenerationRequest) -> TokenCount:
+        """How many tokens the prompts of ``request`` have together, rendered and bounded as for an answer.
+
+        A text far beyond the window is counted as if all of it were like its beginning. Raises InvalidRequest for what
+        could not be answered either.
+        """
+        refuse_unsupported(request, self._engine.capabilities)
+        check_bounds(request, self._tokenizer.vocab_size)
+        text = beginning_of(request)
+        tools = ToolUse.of(request, self._tokenizer) if isinstance(request, ChatRequest) else None
+        prompts = await self._prompts(request, tools, text, exact=False)
+        counts = [await self._prompting.count(prompt) for prompt in prompts]
+        return TokenCount(sum(counts), self._engine.max_model_len)
 
     async def prefix_cache_snapshot(self) -> dict[str, Any]:
         """The engine's prefix cache with names of tenants and the beginnings of texts; see `prefix_view.described`."""
@@ -96,6 +121,12 @@ class LocalModel:
     def stop(self) -> None:
         """End the engine, and with it whatever it still generates."""
         self._engine.stop()
+
+    async def _prompts(
+        self, request: GenerationRequest, tools: ToolUse | None, text: str | None, *, exact: bool
+    ) -> list[Prompt]:
+        prompts = await self._prompting.prompts(request, tools)
+        return prompts if text is None else [await self._prompting.begun(prompts[0], text, exact=exact)]
 
     def _asked(self, request: GenerationRequest, tools: ToolUse | None) -> Asked:
         grammar = self._grammar(request, tools)
@@ -139,10 +170,16 @@ class LocalModel:
         prompts: Sequence[Prompt],
         all_params: Sequence[SamplingParams],
         echoes: Sequence[Echo],
-        tools: ToolUse | None,
+        answers: Sequence[Answering],
         tenant: str,
     ) -> Generation:
         request, n = asked.request, asked.request.sampling.n
+        counts = {
+            "prompt_tokens": sum(len(prompt.ids) for prompt in prompts),
+            "continued_tokens": sum(prompt.num_begun for prompt in prompts),
+        }
+        if all_params[0].max_tokens < 1:
+            return Generation(None, answers, per_prompt=n, **counts)
         prefix = self._prefix_options(request, tenant)
         priority = request.extras.priority or 0
         sources = [
@@ -152,25 +189,31 @@ class LocalModel:
         tokens: Tokens = sources[0] if len(sources) == 1 else merged(sources, n)
         if echoes and request.sampling.logprobs is not None:
             tokens = after_prompts(tokens, echoes, n)
-        answers = self._answers(asked, len(prompts), tools, echoes)
-        return Generation(tokens, answers, prompt_tokens=sum(len(p.ids) for p in prompts), per_prompt=n)
+        return Generation(tokens, answers, per_prompt=n, **counts)
 
     def _answers(
-        self, asked: Asked, num_prompts: int, tools: ToolUse | None, echoes: Sequence[Echo]
+        self,
+        asked: Asked,
+        prompts: Sequence[Prompt],
+        tools: ToolUse | None,
+        echoes: Sequence[Echo],
+        text: str | None,
     ) -> list[Answering]:
         sampling = asked.request.sampling
         ending = asked.ending(parallel_calls=asked.request.raw.get("parallel_tool_calls") is not False)
         shown = frozenset() if tools is None else tools.shown_ids
+        continues = text is not None or not isinstance(asked.request, ChatRequest)
         return [
             Answering(
                 index,
-                self._tokenizer.text_stream(shown, continues=not isinstance(asked.request, ChatRequest)),
+                self._tokenizer.text_stream(shown, continues=continues),
                 ending,
                 scores=sampling.logprobs is not None,
                 echo=echoes[index // sampling.n] if echoes else None,
-                parser=None if tools is None else tools.parser(),
+                parser=None if tools is None else tools.parser(text or ""),
+                beginning=None if text is None else Beginning(text, prompts[0].num_begun),
             )
-            for index in range(num_prompts * sampling.n)
+            for index in range(len(prompts) * sampling.n)
         ]
 
     def _prefix_options(self, request: GenerationRequest, tenant: str) -> PrefixOptions:
@@ -196,7 +239,7 @@ class LocalModel:
 
 def _all_params(asked: Asked, prompts: Sequence[Prompt]) -> list[SamplingParams]:
     """What the engine is told of each prompt. Raises ContextTooLong, and InvalidRequest for too many logprobs."""
-    all_params = [asked.params(len(prompt.ids)) for prompt in prompts]
+    all_params = [asked.params(prompt.num_own, prompt.num_begun) for prompt in prompts]
     sampling = asked.request.sampling
     if sampling.logprobs is not None:
         echoed = sum(len(prompt.ids) for prompt in prompts) if asked.is_echo else 0

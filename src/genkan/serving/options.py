@@ -21,6 +21,7 @@ _HONOURED: Final = frozenset(
         "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens",
         "temperature", "top_p", "stop", "stop_token_ids", "include_stop_str_in_output", "echo", "best_of",
         "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "top_logprobs",
+        "continue_text",
     }
 )  # fmt: skip
 #: The names under which a form of the answer is asked for.

@@ -10,18 +10,25 @@ from genkan.serving.tools.deltas import CallArguments, CallBegan, Delta, TextDel
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request; ``cached_tokens`` of its prompts were found in the prefix cache."""
+    """Tokens of one request; ``cached_tokens`` of its prompts were found in the prefix cache.
+
+    ``continued_tokens`` of its prompt are the answer's beginning, as the request gave it.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    continued_tokens: int = 0
 
     def as_object(self) -> dict[str, object]:
+        details = {"cached_tokens": self.cached_tokens}
+        if self.continued_tokens:
+            details["continued_tokens"] = self.continued_tokens
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "prompt_tokens_details": details,
             "cached_tokens": self.cached_tokens,
         }
 

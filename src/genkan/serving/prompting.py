@@ -16,10 +16,19 @@ _OFF_LOOP_CHARS = 4096  # encoding a longer text on the event loop would hold up
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt; ``text`` is None for one that came as ids."""
+    """One prompt; ``text`` is None for one that came as ids.
+
+    The last ``num_begun`` of ``ids`` are the answer's beginning, which is not part of ``text``.
+    """
 
     ids: Sequence[int]
     text: str | None
+    num_begun: int = 0
+
+    @property
+    def num_own(self) -> int:
+        """Tokens of the prompt itself."""
+        return len(self.ids) - self.num_begun
 
 
 class Prompting:
@@ -51,6 +60,32 @@ class Prompting:
         if sum(map(len, request.prompts)) <= _OFF_LOOP_CHARS:
             return self._given(request.prompts)
         return await asyncio.to_thread(self._given, request.prompts)
+
+    async def begun(self, prompt: Prompt, beginning: str, *, exact: bool) -> Prompt:
+        """``prompt`` and after it the ``beginning`` of its answer. See `TextTokenizer.encode_after` for ``exact``.
+
+        One that does not fit the window stays without: it will be refused.
+        """
+        if len(prompt.ids) >= self._limit_tokens:
+            return prompt
+        num_chars = len(prompt.ids) if prompt.text is None else len(prompt.text)
+        if num_chars + len(beginning) <= _OFF_LOOP_CHARS:
+            return self._with_beginning(prompt, beginning, exact)
+        return await asyncio.to_thread(self._with_beginning, prompt, beginning, exact)
+
+    def _with_beginning(self, prompt: Prompt, beginning: str, exact: bool) -> Prompt:
+        ids = self._tokenizer.encode_after(prompt.ids, prompt.text, beginning, self._limit_tokens, exact=exact)
+        return Prompt([*prompt.ids, *ids], prompt.text, len(ids))
+
+    async def count(self, prompt: Prompt) -> int:
+        """The tokens of ``prompt``; where only a beginning of it was encoded, about as many as the whole has."""
+        if prompt.text is None or len(prompt.ids) <= self._limit_tokens:
+            return len(prompt.ids)
+        return await asyncio.to_thread(self._extrapolated, prompt.ids, prompt.text)
+
+    def _extrapolated(self, ids: Sequence[int], text: str) -> int:
+        num_bytes = sum(map(len, map(self._tokenizer.token_bytes_of, ids)))
+        return max(len(ids), len(ids) * len(text.encode(errors="replace")) // max(num_bytes, 1))
 
     async def _chat(self, messages: list[dict[str, Any]], tools: ToolUse | None) -> Prompt:
         if not self._tokenizer.has_template:

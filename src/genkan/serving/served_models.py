@@ -6,6 +6,7 @@ from typing import Any
 from genkan.errors import ModelNotFound
 from genkan.serving.loading import LoadingModel
 from genkan.upstream.base import Answer
+from genkan.upstream.token_count import TokenCount
 from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
 
@@ -29,6 +30,10 @@ class ServedModels:
     async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
         """See Responder. Raises ModelNotFound, and EngineUnavailable until the model is there."""
         return await self._model(request.model).respond(request, caller)
+
+    async def count_tokens(self, request: GenerationRequest) -> TokenCount:
+        """See LocalModel. Raises ModelNotFound, and EngineUnavailable until the model is there."""
+        return await self._model(request.model).count_tokens(request)
 
     async def prefix_cache_snapshot(self, model: str | None = None) -> dict[str, Any]:
         """See LocalModel; with the names of all ``models``. Raises ModelNotFound and EngineUnavailable."""

@@ -18,7 +18,17 @@ class StopStrings:
         self._stops = tuple(stops)
         self._shown = shown
         self._held = ""
+        self._num_known = 0  # of the held characters, the first: they were shown elsewhere
         self.found = False
+
+    def go_on_from(self, text: str) -> None:
+        """``text`` was shown before the first piece. A stop string may begin in it, and then ends what is shown here.
+
+        One that lies in ``text`` altogether is not looked for. To be called before the first ``push``.
+        """
+        if self._stops:
+            self._num_known = self._held_chars(text)
+            self._held = text[len(text) - self._num_known :]
 
     def push(self, piece: str) -> str:
         """The text that is safe to show after ``piece``. Once a stop string was found, always ''."""
@@ -26,20 +36,24 @@ class StopStrings:
             return piece
         if self.found:
             return ""
-        text = self._held + piece
-        places = [(start, start + len(stop)) for stop in self._stops if (start := text.find(stop)) >= 0]
+        text, known = self._held + piece, self._num_known
+        places = [
+            (start, start + len(stop))
+            for stop in self._stops
+            if (start := text.find(stop, max(0, known - len(stop) + 1))) >= 0
+        ]
         if places:
             self.found = True
             self._held = ""
             start, end = min(places)
-            return text[: end if self._shown else start]
-        keep = self._held_chars(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+            return text[known : end if self._shown else start]
+        safe = len(text) - self._held_chars(text)
+        self._held, self._num_known = text[safe:], max(0, known - safe)
+        return text[known:safe]
 
     def flush(self) -> str:
         """What was held back, when no more text comes."""
-        held, self._held = self._held, ""
+        held, self._held = self._held[self._num_known :], ""
         return held
 
     def _held_chars(self, text: str) -> int:

@@ -53,6 +53,14 @@ class GatewayMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._resumes = Counter(
+            "genkan_resumes", "Attempts to go on with a stream whose upstream had failed", ["route", "way", "outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self._hedges = Counter(
+            "genkan_hedges", "Second attempts at a first token, and those there was no budget for",
+            ["route", "outcome"], registry=registry,
+        )  # fmt: skip
         self._of = Bound().of
         self._took: dict[tuple[str, str], Callable[[float], None]] = {}
 
@@ -71,6 +79,12 @@ class GatewayMetrics:
 
     def fell_back(self, route: str, reason: str) -> None:
         self._tally.count(self._of(self._fallbacks, route, reason))
+
+    def resumed(self, route: str, way: str, outcome: str) -> None:
+        self._tally.count(self._of(self._resumes, route, way, outcome))
+
+    def hedged(self, route: str, outcome: str) -> None:
+        self._tally.count(self._of(self._hedges, route, outcome))
 
     def breaker_changed(self, deployment: str, before: State, after: State) -> None:
         self._tally.count(self._of(self._changes, deployment, after))

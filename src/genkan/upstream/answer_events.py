@@ -14,10 +14,14 @@ class AnswerEvents:
 
     __slots__ = ("_decoder", "_done", "_first", "_response", "_upstream", "ended", "follower")
 
-    def __init__(self, upstream: str, response: Response, request: GenerationRequest) -> None:
+    def __init__(self, upstream: str, response: Response, request: GenerationRequest, *, keep_bytes: int = 0) -> None:
+        """Of an answer that says no more than ``keep_bytes``, all that it says is kept."""
         prompts = len(request.prompts) if isinstance(request, CompletionRequest) else 1
         self.follower = AnswerStream(
-            choices=request.sampling.n * prompts, show_usage=request.include_usage, at_least=prompts
+            choices=request.sampling.n * prompts,
+            show_usage=request.include_usage,
+            at_least=prompts,
+            keep_bytes=keep_bytes,
         )
         self.ended = False
         self._upstream = upstream

@@ -2,10 +2,15 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from genkan.wire.caller import LOCAL_TENANT, NOBODY, Caller
 from genkan.wire.chat import GenerationRequest
+from genkan.wire.said import Said
+
+#: How an upstream may go on with an answer that was begun elsewhere: from the prompt and the text as one prompt of raw
+#: text, or from the text as the beginning of the assistant's message. Any can be asked anew: `replay`.
+Way = Literal["prompt", "prefill", "replay"]
 
 
 class Answer:
@@ -14,6 +19,9 @@ class Answer:
     Exactly one of ``body`` and ``batches`` is set. A batch is the payloads that arrived together: JSON chunks without
     SSE framing and without the closing ``[DONE]``; a stream that ends without raising is complete. Whoever holds the
     answer calls ``aclose``, always: it also cancels what is still being generated.
+
+    ``said`` is all that a stream has said that failed, for who goes on with it; None where that is not kept. One that
+    ``repeats`` goes on with another, and says first what that has said.
 
     ``headers`` go to the client and ``fields`` to the log; ``usage`` is the answer's own count of tokens once it has
     passed, ``pieces`` how many pieces of a stream have passed that say something, ``text_bytes`` how much that was, and
@@ -30,6 +38,8 @@ class Answer:
         "filtered",
         "headers",
         "pieces",
+        "repeats",
+        "said",
         "text_bytes",
         "usage",
     )
@@ -44,6 +54,8 @@ class Answer:
         self.text_bytes = 0
         self.cost_nano_usd: int | None = None
         self.filtered = False
+        self.said: Said | None = None
+        self.repeats = False
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
     def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
@@ -64,6 +76,17 @@ class Answer:
                 await self._closers.pop()()
 
 
+class Continuation(NamedTuple):
+    """An answer's beginning, which the upstream is to go on from in a way that it has: see `Upstream.way_on`."""
+
+    way: Way  # not "replay"
+    text: str  # of the only answer
+    tokens: int  # that the text has, about
+
+
+KEPT_BYTES = 256 << 10
+
+
 @dataclass(slots=True)
 class Call:
     """What an upstream is told of an attempt besides the request itself, and what it tells of it."""
@@ -71,6 +94,8 @@ class Call:
     id: str = ""  # of the request and the attempt, for the upstream's own records
     tenant: str = LOCAL_TENANT  # for an upstream of our own: nobody else is told
     max_tokens: int | None = None  # a bound on the answer, where the client set none and a budget needs one
+    continuation: Continuation | None = None  # the upstream gives only what comes after it
+    keep_bytes: int = KEPT_BYTES  # so much of what a stream says is kept
     is_sent: bool = field(default=False, compare=False)  # as soon as bytes may go out, and it may cost something
 
 
@@ -101,3 +126,9 @@ class Upstream(Protocol):
         Returns when the first piece of the answer itself is there, such as a word; what comes before it is held back,
         so that another upstream can still be asked when none comes. Raises UpstreamError and nothing else.
         """
+
+    def way_on(self, request: GenerationRequest, said: Said) -> Way:
+        """The best way in which it can go on with an answer to ``request`` that has ``said`` so much."""
+
+    async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
+        """How many tokens its prompt has for ``model``, as it is rendered; None where it cannot say. Raises nothing."""

@@ -17,12 +17,13 @@ from genkan import __version__
 from genkan.config import ConnectionsConfig, Timeouts
 from genkan.errors import ConnectFailed, Phase, TimedOut, UpstreamBroken, UpstreamError, UpstreamFull
 from genkan.upstream.answer_events import MAX_BODY_BYTES, AnswerEvents, some_of
-from genkan.upstream.base import NO_CALL, Answer, Call
+from genkan.upstream.base import NO_CALL, Answer, Call, Way
 from genkan.upstream.bulkhead import Bulkhead, Full
 from genkan.upstream.http_client import ConnectTimeout, Dial, HttpClient, HttpError, NotConnected, Response
 from genkan.upstream.phase_timer import PhaseTimer
 from genkan.wire.answers import MAX_HELD_BYTES, AnswerStream, ErrorInAnswer, MalformedAnswer, WholeAnswer
 from genkan.wire.chat import GenerationRequest
+from genkan.wire.said import Said
 from genkan.wire.sse import EventTooLarge
 
 MAX_ERROR_BYTES = 64 << 10
@@ -37,7 +38,12 @@ _HEADERS = {
 
 
 class HttpUpstream(ABC):
-    """An upstream that speaks OpenAI's HTTP. Whoever has one calls ``aclose`` at the end."""
+    """An upstream that speaks OpenAI's HTTP. Whoever has one calls ``aclose`` at the end.
+
+    ``repeats_beginning``: it answers with what it was to go on from in a chat, and then goes on.
+    """
+
+    repeats_beginning = False
 
     def __init__(
         self,
@@ -105,7 +111,10 @@ class HttpUpstream(ABC):
                     raise await self._refused(response)
                 if response.raw_headers.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
                     raise self.broken("The answer is compressed, and was not to be.")
-                answer = await self._stream(request, holding) if stream else self._whole(await self._all(response))
+                if stream:
+                    answer = await self._stream(request, call, holding)
+                else:
+                    answer = self._whole(await self._all(response))
         except BaseException as error:
             holding.close()
             self.raise_named(error)
@@ -115,6 +124,14 @@ class HttpUpstream(ABC):
         else:
             holding.close()  # the client may take its time
         return answer
+
+    def way_on(self, request: GenerationRequest, said: Said) -> Way:
+        """See Upstream. Any server can be asked anew."""
+        return "replay"
+
+    async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
+        """See Upstream. Most servers do not say."""
+        return None
 
     async def exchange(self, method: str, path: str, parameters: dict[str, str], *, limit_s: float) -> bytes:
         """The whole body of an answer with status 200. Raises UpstreamError."""
@@ -212,9 +229,9 @@ class HttpUpstream(ABC):
             raise self.broken(f"The answer has more than {MAX_BODY_BYTES} bytes.")
         return body
 
-    async def _stream(self, request: GenerationRequest, holding: "_Held") -> Answer:
+    async def _stream(self, request: GenerationRequest, call: Call, holding: "_Held") -> Answer:
         assert holding.response is not None
-        events = AnswerEvents(self.name, holding.response, request)
+        events = AnswerEvents(self.name, holding.response, request, keep_bytes=call.keep_bytes)
         held: list[bytes] = []
         held_bytes = 0
         while not events.follower.started:
@@ -228,6 +245,7 @@ class HttpUpstream(ABC):
         answer = Answer()
         answer.batches = self._batches(answer, held, events, holding)
         _follow(answer, events.follower)
+        answer.repeats = self.repeats_beginning and call.continuation is not None and call.continuation.way == "prefill"
         answer.filtered = events.follower.filtered and events.follower.complete
         return answer
 
@@ -241,11 +259,11 @@ class HttpUpstream(ABC):
             try:
                 with timer.phase("between_tokens", _AFTERMATH_S if follower.complete else between_s):
                     batch = await events.next()
-            except TimedOut:
-                if follower.complete:
-                    return  # all of the answer was there; the response is cut off for want of its end
-                raise
             except Exception as error:
+                if isinstance(error, TimedOut) and follower.complete:
+                    return  # all of the answer was there; the response is cut off for want of its end
+                answer.said = follower.said
+                holding.close()  # who goes on with the answer may need the place
                 self.raise_named(error)
                 raise
             _follow(answer, follower)

@@ -12,12 +12,15 @@ import orjson
 
 from genkan.config import ConnectionsConfig, EngineUpstreamConfig
 from genkan.errors import UpstreamError
-from genkan.upstream.base import Call
+from genkan.upstream.base import Call, Way
 from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import UnixDialer
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.refusals import relayed
-from genkan.wire.chat import GenerationRequest
+from genkan.upstream.token_count import counted
+from genkan.wire.chat import CompletionRequest, GenerationRequest
+from genkan.wire.continuing import CONTINUE_TEXT, MAX_CONTINUED_BYTES
+from genkan.wire.said import Said
 
 #: Where the engine shows and purges its prefix cache, on its socket as on the gateway.
 PREFIX_CACHE_PATH = "/admin/prefix-cache"
@@ -57,11 +60,25 @@ class LocalEngine(HttpUpstream):
     async def _administer(self, method: str, parameters: dict[str, str]) -> bytes:
         return await self.exchange(method, PREFIX_CACHE_PATH, parameters, limit_s=_ADMIN_S)
 
+    def way_on(self, request: GenerationRequest, said: Said) -> Way:
+        """``prompt``, where it has said nothing but text: the engine goes on from the ids, its form and its penalties.
+
+        One of the vLLM backend refuses that where there is a form or a penalty. Who sent a beginning has no other.
+        """
+        can = said.is_text and 0 < said.size_bytes <= MAX_CONTINUED_BYTES and CONTINUE_TEXT not in request.raw
+        return "prompt" if can and _is_one(request) else "replay"
+
+    async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
+        """See Upstream: of a text far beyond the model's window, about how many it has."""
+        return await counted(self, request, model, limit_s=limit_s)
+
     def _target(self, path: str) -> str:
         return path
 
     def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
         body = {**request.raw, "model": model}
+        if call.continuation is not None:
+            body[CONTINUE_TEXT] = call.continuation.text
         if request.stream:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         return orjson.dumps(body)
@@ -74,6 +91,13 @@ class LocalEngine(HttpUpstream):
     def _error_in_answer(self, error: Any) -> UpstreamError:
         body = orjson.dumps({"error": error})
         return relayed(502, body, None, upstream=self.name) or self.broken("The engine's answer is malformed.")
+
+
+def _is_one(request: GenerationRequest) -> bool:
+    """Whether one answer is asked for, and nothing of the prompt with it."""
+    if isinstance(request, CompletionRequest) and (request.echo or len(request.prompts) > 1):
+        return False
+    return request.sampling.n == 1
 
 
 def _named(model: str | None) -> dict[str, str]:

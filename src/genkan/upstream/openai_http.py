@@ -9,13 +9,16 @@ import orjson
 from genkan.clock import Clock
 from genkan.config import OpenAiUpstreamConfig
 from genkan.errors import UpstreamError
-from genkan.upstream.base import Call
+from genkan.upstream.base import Call, Way
 from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import TcpDialer
+from genkan.upstream.going_on import continued, way_on
 from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.refusals import refusal, refusal_in_answer
+from genkan.upstream.token_count import TOKENIZE_PATH, beside_v1, counted
 from genkan.wire.chat import ChatRequest, GenerationRequest
 from genkan.wire.extras import without_extras
+from genkan.wire.said import Said
 
 _SECRET_CHARS = 8  # shorter header values are words, and would be taken out of messages that mean them
 
@@ -35,6 +38,7 @@ class OpenAiUpstream(HttpUpstream):
             timeouts=config.timeouts,
             bulkhead=Bulkhead(config.connections.limit, config.connections.queue),
         )
+        self.repeats_beginning = config.prefill == "prefix-echoed"
         self._path = url.path
         self._config = config
         secrets = [key] if key else []
@@ -44,7 +48,18 @@ class OpenAiUpstream(HttpUpstream):
         self._clock = clock
 
     def _target(self, path: str) -> str:
+        if path == TOKENIZE_PATH:
+            return beside_v1(self._path)
         return self._path + path.removeprefix("/v1")
+
+    async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
+        """See Upstream."""
+        return await counted(self, request, model, limit_s=limit_s) if self._config.counts_tokens else None
+
+    def way_on(self, request: GenerationRequest, said: Said) -> Way:
+        """See Upstream."""
+        config = self._config
+        return way_on(request, said, config.prefill, takes_raw=config.raw_completions)
 
     def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
         body = {**without_extras(request.raw), "model": model}
@@ -52,6 +67,8 @@ class OpenAiUpstream(HttpUpstream):
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_tokens is not None:
             body[self._bound_name(request, body)] = call.max_tokens
+        if call.continuation is not None:
+            body = continued(body, request, call.continuation, self._config.prefill)
         return orjson.dumps(body)
 
     def _bound_name(self, request: GenerationRequest, body: Mapping[str, Any]) -> str:

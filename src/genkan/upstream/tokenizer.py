@@ -18,6 +18,7 @@ from genkan.upstream.vocabulary import Vocabulary
 
 _SLICE_CHARS = 1 << 15
 _SLICE_SLACK = 64  # ids that cutting a text in two may add, generously: no token is longer than 81 characters
+_BEFORE = ("\n", "0", ")")  # with one of these no text's beginning is merged
 _NO_IDS: frozenset[int] = frozenset()
 
 
@@ -105,6 +106,36 @@ class TextTokenizer:
                     return beginning[: limit + 1]
         return self.encode(text, add_bos=add_bos)
 
+    def encode_after(
+        self, ids: Sequence[int], prompt: str | None, text: str, limit: int, *, exact: bool = False
+    ) -> list[int]:
+        """The ids of ``text`` as it goes on from a prompt that has the ``ids``; ``prompt`` is what they were made of.
+
+        They are those of the whole, where that begins with ``ids``; else those of ``text`` for itself, without what a
+        tokenizer puts around a text. ``exact``: never with a first space that the text does not have. Of a text far
+        beyond ``limit``, ids as by `encode_up_to`. Cost: about 1 µs for each character of both.
+        """
+        before = self._vocabulary.before
+        if prompt is None:
+            has_before = tuple(ids[: len(before)]) == before
+            stream = self.text_stream(self.special_ids)
+            prompt = "".join([*map(stream.push, ids[len(before) if has_before else 0 :]), stream.flush()])
+        if not (exact and self._vocabulary.drops_first_space):
+            whole, begun = self.encode_up_to(prompt + text, len(ids) + limit, add_bos=False), list(ids)
+            for each in (whole, [*before, *whole]):
+                if each[: len(begun)] == begun:
+                    return each[len(begun) :]
+        return self._encode_inside(text, limit)
+
+    def _encode_inside(self, text: str, limit: int) -> list[int]:
+        """The ids of ``text`` where other text stands before it, to which no first space is added."""
+        for before in _BEFORE if self._vocabulary.drops_first_space else ():
+            ids = self.encode(before, add_bos=False)
+            both = self.encode_up_to(before + text, len(ids) + limit, add_bos=False)
+            if both[: len(ids)] == ids:
+                return both[len(ids) :]
+        return self.encode_up_to(text, limit, add_bos=False)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids`` without special tokens; bytes that are no UTF-8 become U+FFFD.
 
@@ -153,20 +184,34 @@ class TextStream:
         self._pieces = pieces
         self._shown = shown
         self._drop_space = drop_space
+        self._held = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """The text that ``token_id`` completes, '' while a character is unfinished and for an id without a token."""
+        """The text that ``token_id`` completes, '' while a character is unfinished and for an id without a token.
+
+        A space right before an unfinished character waits for it: mostly they are parts of one word, and who goes on
+        from a text that ends between them would put another space there.
+        """
         piece = self._shown.get(token_id)
         if piece is None:
             piece = self._pieces[token_id] if 0 <= token_id < len(self._pieces) else b""
-        return self._without_space(self._decoder.decode(piece))
+        text = self._decoder.decode(piece)
+        if self._held or text[-1:] == " ":
+            text = self._with_its_space(text, piece)
+        return self._without_space(text)
 
     def flush(self) -> str:
         """What is left when no more ids come: U+FFFD for a character that was never finished."""
-        left = self._decoder.decode(b"", final=True)
+        left, self._held = self._held + self._decoder.decode(b"", final=True), ""
         self._decoder.reset()
-        return left
+        return self._without_space(left)
+
+    def _with_its_space(self, text: str, piece: bytes) -> str:
+        text, self._held = self._held + text, ""
+        if text[-1:] == " " and piece[-1:] >= b"\x80":
+            self._held, text = " ", text[:-1]
+        return text
 
     def _without_space(self, text: str) -> str:
         if self._drop_space and text:

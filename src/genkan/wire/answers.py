@@ -14,20 +14,26 @@ each chunk's JSON once, and nothing needs it twice.
   have lost the order, and the client its answer. Repeated ends are dropped.
 * The last usage counts, but one that is empty or says nothing that can be read does not make up for one that does.
 
-What is passed on is passed as it came, with fields nobody here knows. Cost: 1 µs a chunk that differs from the one
-before only in its text, else 2, most of it parsing.
+What is passed on is passed as it came, with fields nobody here knows, and what it says is kept, for who may have to go
+on with it elsewhere (wire/said.py). Cost: 1 µs a chunk that differs from the one before only in its text, else 2, most
+of it parsing.
 Source: OpenAI's API reference, "Chat completion chunk" and "Completion".
 """
 
+import sys
 from typing import Any
 
 import orjson
 
 from genkan.errors import GenkanError
 from genkan.wire.chunk_template import ChunkTemplate
+from genkan.wire.pieces import REASONING, TEXT
+from genkan.wire.said import Said
 from genkan.wire.usage import MAX_TOKENS, Usage
 
 MAX_HELD_BYTES = 1 << 20
+MAX_KEPT_BYTES = 4 << 20
+_KEPT_BYTES = 256 << 10
 _USAGE_NULL = b',"usage":null'
 #: Under what names an answer's text stands in its choices, and the objects and lists that hold it.
 _TEXTS = frozenset(
@@ -61,6 +67,8 @@ class AnswerStream:
         "_begun",
         "_choices",
         "_finished",
+        "_keep_bytes",
+        "_said",
         "_show_usage",
         "_template",
         "failure",
@@ -71,23 +79,35 @@ class AnswerStream:
         "usage",
     )
 
-    def __init__(self, *, choices: int, show_usage: bool, at_least: int = 1) -> None:
+    def __init__(self, *, choices: int, show_usage: bool, at_least: int = 1, keep_bytes: int = _KEPT_BYTES) -> None:
         """``choices`` is how many were asked for, of which ``at_least`` may not be missing.
 
-        Without ``show_usage`` the client did not ask for usage.
+        Without ``show_usage`` the client did not ask for usage. What one choice says is kept in ``said``, up to
+        ``keep_bytes`` and never more than `MAX_KEPT_BYTES`; what says more becomes unknown.
         """
         self._choices = choices
         self._show_usage = show_usage
         self._at_least = at_least
+        self._keep_bytes = min(keep_bytes, MAX_KEPT_BYTES)
         self._begun = {0}
         self._finished: set[int] = set()
         self._template = ChunkTemplate()
         self.started = False
         self.pieces = 0  # that say something, as they came
         self.text_bytes = 0  # of what they say: text, reasoning, tool calls
+        self._said = Said() if choices == 1 and keep_bytes else None
         self.failure: MalformedAnswer | ErrorInAnswer | None = None  # what is wrong after what was passed on
         self.filtered = False  # it ended by the upstream's content filter
         self.usage: dict[str, Any] | None = None
+
+    @property
+    def said(self) -> Said | None:
+        """What was passed on, all of it; None where it is not kept. Its ``pieces`` are those up to now."""
+        if self._said is None:
+            return None
+        self._said.pieces = self.pieces
+        self._template.forget()
+        return self._said.settled()
 
     @property
     def complete(self) -> bool:
@@ -124,14 +144,33 @@ class AnswerStream:
             if not (begun and passed):
                 raise
             self.failure = error
+        if self.text_bytes > self._keep_bytes:
+            self._stop_keeping()
         return passed
+
+    def _stop_keeping(self) -> None:
+        if self._said is not None:
+            self._said.forget()
+            self._template.forget()  # which would keep more
+        self._keep_bytes = sys.maxsize
 
     def _is_wanted(self, data: bytes) -> bool:
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise _no_json(error) from None
-        return self._goes_on(chunk, data) or self._wanted(chunk)
+        if self._goes_on(chunk, data):
+            return True
+        if not self._wanted(chunk):
+            return False
+        self._keep(chunk)
+        return True
+
+    def _keep(self, chunk: dict[str, Any]) -> None:
+        """Keep what a chunk says that is passed on."""
+        if self._said is not None:
+            self._said.note(chunk)
+            self._template.forget()  # whose text would stand before it
 
     def _goes_on(self, chunk: Any, data: bytes) -> bool:
         """Whether it is what nearly all chunks are: more of the only answer. `_wanted` would say the same, later."""
@@ -146,16 +185,24 @@ class AnswerStream:
             return False
         if self._finished or chunk.get("usage") or chunk.get("error"):
             return False
+        said = self._said
         if type(text) is str and text and "tool_calls" not in delta:
             self.started = True
             self.pieces += 1
-            self.text_bytes += len(text) if text.isascii() else len(text.encode())
-            if len(delta) == 1 or _says_only(text, delta):
-                self._template.learn(data, text)
-        elif _says_something(choice):
+            text_bytes = text.encode()
+            self.text_bytes += len(text_bytes)
+            is_all = len(delta) == 1
+            if said is not None and not (is_all and "content" in delta and said.note_text(choice, text_bytes)):
+                self._keep(chunk)
+            if is_all or _says_only(text, delta):
+                track = TEXT if delta.get("content") else REASONING
+                self._template.learn(data, text, None if said is None else said.more(track))
+            return True
+        if _says_something(choice):
             self.started = True
             self.pieces += 1
             self.text_bytes += _text_bytes(delta)
+        self._keep(chunk)
         return True
 
     def _wanted(self, chunk: Any) -> bool:

@@ -102,3 +102,37 @@ def test_a_wrong_route_is_named_with_what_is_allowed(
         loaded(tmp_path, {"upstream": "o"}, route)
     assert caught.value.path == path
     assert says in str(caught.value)
+
+
+def test_what_a_route_can_do_besides_is_off_but_for_streams_that_go_on(tmp_path: Path) -> None:
+    (route,) = loaded(tmp_path, {"upstream": "o"}, {}).routes
+    assert (route.resume.enabled, route.resume.attempts, route.resume.other_models) == (True, 2, False)
+    assert (route.hedge, route.canary, route.truncate) == (None, None, "off")
+    (model,) = loaded(tmp_path, {"upstream": "o", "affinity": {}}).models
+    assert (model.affinity is not None, model.resume_group) == (True, "")
+
+
+@pytest.mark.parametrize("off", ["off", False])
+def test_a_bare_off_is_the_word(tmp_path: Path, off: object) -> None:
+    assert loaded(tmp_path, {"upstream": "o"}, {"truncate": off}).routes[0].truncate == "off"
+
+
+def test_chats_are_cut_only_to_a_window_that_is_known(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"routes\[0\]\.truncate: 'oldest' needs to know .*: context_tokens of 'm'"):
+        loaded(tmp_path, {"upstream": "o"}, {"truncate": "oldest"})
+    loaded(tmp_path, {"upstream": "o", "context_tokens": 4096}, {"truncate": "oldest"})
+
+
+def test_the_engines_window_may_be_known_by_the_engines_setting(tmp_path: Path) -> None:
+    path = tmp_path / "genkan.yaml"
+    settings: dict[str, Any] = {
+        "upstreams": [{"name": "engine", "kind": "engine"}],
+        "models": [{"name": "m", "upstream": "engine"}],
+        "routes": [{"alias": "r", "chain": ["m"], "truncate": "oldest"}],
+    }
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    with pytest.raises(ConfigError, match="context_tokens of 'm'"):
+        load(path, {})
+    settings["engine"] = {"max_model_len": 512}
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert load(path, {}).routes[0].truncate == "oldest"

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -296,6 +297,9 @@ class OneGrammar:
         if self._ids == [66]:
             raise ValueError("a grammar bomb")
         return OnlyThese(self._ids)
+
+    def after(self, ids: Sequence[int]) -> "OneGrammar":
+        return self
 
 
 def in_form(max_tokens: int = 9, **more: Any) -> SamplingParams:

@@ -360,3 +360,20 @@ def test_nothing_is_drawn_when_the_numbers_of_rows_differ() -> None:
     with pytest.raises(ValueError, match="2 rows of logits for 1 sequences"):
         sample(torch.zeros(2, 3), [(RowSampler(params_of(), matcher=matcher), 0, 0)])
     assert matcher.taken == []
+
+
+def test_tokens_of_the_prompt_that_are_the_answers_count_as_such() -> None:
+    options: dict[str, Any] = {
+        "max_tokens": 9, "temperature": 0.9, "seed": 4, "presence_penalty": 0.7, "frequency_penalty": 0.4,
+        "repetition_penalty": 1.3, "min_tokens": 5, "stop_ids": frozenset({0}),
+    }  # fmt: skip
+    rows = np.random.default_rng(3).normal(0, 2, (9, VOCAB)).astype(np.float32)
+    prompt = [1, 2, 2]
+    whole = RowSampler(SamplingParams(**options), prompt)
+    answer = [whole.next(row, float(row.max()), place, 8 - place).token for place, row in enumerate(rows)]
+    for begun in range(1, 9):
+        sampler = RowSampler(SamplingParams(**options, continued=begun), prompt + answer[:begun])
+        rest = [
+            sampler.next(rows[place], float(rows[place].max()), place, 8 - place).token for place in range(begun, 9)
+        ]
+        assert rest == answer[begun:]

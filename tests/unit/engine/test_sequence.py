@@ -79,3 +79,11 @@ def test_a_scored_prompt_is_looked_for_as_far_as_it_is_scored() -> None:
 
 def test_two_sequences_are_never_equal() -> None:
     assert Sequence([1], greedy(1)) != Sequence([1], greedy(1))
+
+
+def test_the_next_tokens_place_counts_what_the_prompt_has_of_the_answer() -> None:
+    sequence = generated(SamplingParams(max_tokens=2, continued=1), 3)
+    assert (sequence.position, sequence.num_generated, sequence.max_tokens) == (2, 1, 4)
+    assert sequence.finish_reason() is None
+    sequence.tokens.append(4)
+    assert sequence.finish_reason() == "length"

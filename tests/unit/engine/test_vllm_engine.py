@@ -161,6 +161,13 @@ async def test_every_option_is_passed_on(model: Path) -> None:
     assert asked.prompt == {"type": "token", "prompt_token_ids": [1, 2]}
 
 
+async def test_tokens_that_the_answer_begins_with_count_for_the_fewest(model: Path) -> None:
+    engine, llm = engine_of(model)
+    for continued in (2, 5):
+        await tokens_of(engine, [1, 2, 3, 4, 5, 6], params_of(min_tokens=3, continued=continued))
+    assert [(asked.params.min_tokens, asked.params.max_tokens) for asked in llm.asked] == [(1, 3), (0, 3)]
+
+
 async def test_ignoring_the_end_leaves_no_stop_ids_but_a_grammar_needs_them(model: Path) -> None:
     engine, llm = engine_of(model)
     options: dict[str, Any] = {"stop_ids": frozenset({4}), "ignore_eos": True}

@@ -64,6 +64,7 @@ def test_csv_of_requests() -> None:
         "attempts": "2",
         "deployments": "a@x b@y",
         "stored": "",
+        "arm": "",
     }
 
 

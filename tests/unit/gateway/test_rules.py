@@ -22,6 +22,7 @@ from genkan.errors import (
     UpstreamThrottled,
     UpstreamUnauthorized,
 )
+from genkan.gateway.diverged import AnswerDiverged
 from genkan.gateway.rules import Reason, Verdict, verdict
 
 
@@ -57,6 +58,7 @@ ROWS: list[tuple[UpstreamError, Verdict]] = [
     (UpstreamUnauthorized("x", upstream="u"), Verdict("error", parks=True)),
     (UpstreamForbidden("x", upstream="u"), Verdict("error")),
     (UpstreamMisconfigured("x", upstream="u"), LASTS),
+    (AnswerDiverged("x", upstream="u"), Verdict("error")),
     (refused(400, "context_length_exceeded"), Verdict("context_too_long")),
     (refused(400, "content_filter"), Verdict("content_filter")),
     *[(refused(status), Verdict("request")) for status in (400, 409, 413, 415, 418, 422)],

@@ -106,3 +106,26 @@ def test_the_length_is_what_was_asked_for_or_what_there_is_room_for(
 def test_what_does_not_fit_is_refused(options: dict[str, Any], prompt_tokens: int) -> None:
     with pytest.raises(ContextTooLong):
         asked(completion(**options)).params(prompt_tokens)
+
+
+@pytest.mark.parametrize(
+    ("options", "begun_tokens", "left_tokens"),
+    [
+        ({}, 20, 30),  # within our own bound, which holds for it
+        ({}, 50, 0),
+        ({}, 60, 50),  # begun where ours does not hold
+        ({}, 110, 8),
+        ({}, 118, 0),
+        ({"max_tokens": 60}, 60, 0),
+        ({"max_tokens": 60}, 20, 40),
+    ],
+)
+def test_an_answer_that_was_begun_has_the_rest_of_its_length(
+    options: dict[str, Any], begun_tokens: int, left_tokens: int
+) -> None:
+    assert asked(chat(**options)).params(10, begun_tokens).max_tokens == left_tokens
+
+
+def test_an_answer_begun_beyond_the_window_does_not_fit() -> None:
+    with pytest.raises(ContextTooLong):
+        asked(chat()).params(10, 119)

@@ -1,6 +1,8 @@
 """What is shown, held back and cut around a stop string."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genkan.serving.stop_strings import StopStrings
 
@@ -63,3 +65,53 @@ def test_is_empty_after_a_flush() -> None:
     finder = StopStrings(["ab"])
     finder.push("a")
     assert [finder.flush(), finder.flush()] == ["a", ""]
+
+
+def after(beginning: str, stops: list[str], pieces: list[str], *, with_stop: bool = False) -> tuple[str, bool]:
+    """What is shown after a text that was shown elsewhere, and whether a stop was found."""
+    finder = StopStrings(stops, shown=with_stop)
+    finder.go_on_from(beginning)
+    text = "".join([*map(finder.push, pieces), finder.flush()])
+    return text, finder.found
+
+
+@pytest.mark.parametrize(
+    ("beginning", "stops", "pieces", "text"),
+    [
+        ("one E", ["END"], ["ND two"], ""),
+        ("one EN", ["END"], ["d two"], "d two"),
+        ("one EN", ["END"], ["END"], ""),
+        ("one EN", ["END"], [], ""),
+        ("one E", ["END"], ["N", "E", "ND"], "N"),
+        ("EEE", ["EEEE"], ["E"], ""),
+        ("EEE", ["EEEE"], ["x", "E"], "xE"),
+        ("aab", ["bc", "abcd"], ["c"], ""),
+        ("one END", ["END"], [" two"], " two"),  # it lies in the beginning
+        ("abab", ["abab!", "ba"], ["b"], "b"),
+        ("abab", ["abab!", "ba"], ["!"], ""),
+        ("", ["END"], ["xEND"], "x"),
+        ("one", [], [" two"], " two"),
+    ],
+)
+def test_a_stop_may_begin_in_a_text_that_was_shown_before(
+    beginning: str, stops: list[str], pieces: list[str], text: str
+) -> None:
+    shown_text, found = after(beginning, stops, pieces)
+    assert shown_text == text
+    assert found == any(beginning.count(stop) < (beginning + "".join(pieces)).count(stop) for stop in stops)
+
+
+def test_with_the_stop_shown_the_rest_of_it_is() -> None:
+    assert after("one E", ["END"], ["N", "D two"], with_stop=True) == ("ND", True)
+
+
+@given(
+    st.text("ab", max_size=8), st.text("ab", max_size=8), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3)
+)
+def test_wherever_it_was_cut_the_answer_is_the_same(first: str, rest: str, stops: list[str]) -> None:
+    finder = StopStrings(stops)
+    known = "".join(map(finder.push, first))
+    if not finder.found:
+        whole = known + "".join([*map(finder.push, rest), finder.flush()])
+        text, found = after(known, stops, [*(first + rest)[len(known) :]])
+        assert (known + text, found) == (whole, finder.found)

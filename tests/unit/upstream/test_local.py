@@ -5,15 +5,17 @@ import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from responders import HELLO, HELLO_BODY, USAGE
 
 from genkan.config import EngineUpstreamConfig, Timeouts
 from genkan.errors import ConnectFailed, StreamInterrupted, TimedOut, UpstreamBroken, UpstreamRefused
-from genkan.upstream.base import Answer, Call
+from genkan.upstream.base import Answer, Call, Continuation
 from genkan.upstream.local import LocalEngine
-from genkan.wire.chat import ChatRequest, GenerationRequest
+from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
+from genkan.wire.said import Said
 
 pytestmark = pytest.mark.anyio
 
@@ -405,3 +407,82 @@ async def test_a_prefix_cache_of_an_engine_that_is_not_there_is_unreachable() ->
     with pytest.raises(ConnectFailed):
         await upstream.purge_prefix_cache("a")
     await upstream.aclose()
+
+
+# Going on, and counting
+
+
+def text_said(*chunks: dict[str, Any]) -> Said:
+    said = Said()
+    for delta in chunks:
+        said.hear({"id": "x", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    return said
+
+
+HALF = text_said({"role": "assistant", "content": "Hel"}, {"content": "lo"})
+
+
+async def test_an_answer_is_gone_on_with_from_its_text() -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await read_request(reader)).partition(b"\r\n\r\n")[2])
+        writer.write(response(HELLO_BODY))
+
+    async with engine(handle) as upstream:
+        assert upstream.way_on(WHOLE, HALF) == "prompt"
+        await upstream.respond(WHOLE, "m", total_s=60, call=Call(continuation=Continuation("prompt", HALF.text, 2)))
+    assert ChatRequest.parse(seen[0]).raw == {**WHOLE.raw, "continue_text": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "way"),
+    [
+        ({}, HALF, "prompt"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}], "response_format": {"type": "text"}},
+            HALF,
+            "prompt",
+        ),
+        ({}, text_said({"role": "assistant", "content": ""}), "replay"),
+        ({}, text_said({"content": "Hi"}, {"reasoning_content": "hm"}), "replay"),
+        ({}, text_said({"content": "x" * ((4 << 20) + 1)}), "replay"),
+        ({"n": 2}, HALF, "replay"),
+        ({"continue_text": "Oh. "}, HALF, "replay"),
+    ],
+)
+async def test_it_is_asked_anew_where_its_text_is_not_all(more: dict[str, Any], said: Said, way: str) -> None:
+    request = ChatRequest.from_object({**STREAM.raw, **more})
+    async with engine(saying()) as upstream:
+        assert upstream.way_on(request, said) == way
+
+
+@pytest.mark.parametrize(
+    ("body", "way"),
+    [
+        ({"prompt": "a"}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": ["a", "b"]}, "replay"),
+        ({"prompt": "a", "echo": True}, "replay"),
+    ],
+)
+async def test_so_are_completions_with_more_than_one_text(body: dict[str, Any], way: str) -> None:
+    async with engine(saying()) as upstream:
+        assert upstream.way_on(CompletionRequest.from_object({"model": "m", **body}), HALF) == way
+
+
+async def test_the_engine_counts_a_prompts_tokens() -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        writer.write(response(b'{"count":31,"max_model_len":2048}'))
+
+    async with engine(handle) as upstream:
+        assert await upstream.count_tokens(WHOLE, "m", limit_s=5) == 31
+    assert seen[0].startswith(b"POST /tokenize HTTP/1.1\r\n")
+
+
+async def test_an_engine_that_is_slow_to_count_is_not_waited_for() -> None:
+    async with engine(stalling()) as upstream:
+        assert await upstream.count_tokens(WHOLE, "m", limit_s=0.05) is None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_tokenizers import sentencepiece_metadata
 
 from genkan.errors import InvalidRequest, ModelFileError
 from genkan.upstream.tokenizer import TextTokenizer
@@ -364,3 +365,54 @@ def test_a_chat_template_can_read_no_file() -> None:
     small = with_metadata(tokenizer__chat_template="{% include '/etc/hostname' %}")
     with pytest.raises(InvalidRequest, match="no loader"):
         small.render_chat([{"role": "user", "content": "a"}])
+
+
+# Going on from a text
+
+
+def gone_on(tokenizer: TextTokenizer, prompt: str, text: str, *, as_ids: bool = False, **options: Any) -> list[int]:
+    ids = tokenizer.encode(prompt)
+    after = tokenizer.encode_after(ids, None if as_ids else prompt, text, 1000, **options)
+    stream = tokenizer.text_stream(continues=True)
+    assert "".join([*map(stream.push, after), stream.flush()]) in (text, f" {text}")
+    return after
+
+
+@pytest.mark.parametrize("as_ids", [False, True])
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_goes_on_as_the_whole_is_encoded_or_by_itself(tokenizer: TextTokenizer, text: str, as_ids: bool) -> None:
+    for place in range(1, len(text)):
+        prompt, rest = text[:place], text[place:]
+        ids, whole = tokenizer.encode(prompt), tokenizer.encode(text)
+        begins_so = whole[: len(ids)] == ids
+        if "\ufffd" not in text and "<|" not in text:
+            expected = whole[len(ids) :] if begins_so else tokenizer.encode(rest)
+            assert gone_on(tokenizer, prompt, rest, as_ids=as_ids) == expected
+
+
+@pytest.mark.parametrize("as_ids", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
+def test_no_space_comes_into_a_text_that_goes_on(exact: bool, as_ids: bool) -> None:
+    tokenizer = TextTokenizer(sentencepiece_metadata(add_bos_token=True))
+    sentence = "The quick brown fox jumps over the lazy dog, it's 12:30\nand they'll be late."
+    for place in range(1, len(sentence)):
+        prompt, rest = sentence[:place], sentence[place:]
+        after = gone_on(tokenizer, prompt, rest, as_ids=as_ids, exact=exact)
+        assert b"".join(map(tokenizer.token_bytes_of, after)) == rest.encode()
+
+
+def test_after_a_special_token_a_first_space_may_be_the_tokenizers_own_unless_told_otherwise() -> None:
+    tokenizer = TextTokenizer(sentencepiece_metadata())
+    assert tokenizer.token_bytes_of(gone_on(tokenizer, "over</s>", "the lazy dog")[0])[:1] == b" "
+    assert tokenizer.token_bytes_of(gone_on(tokenizer, "over</s>", "the lazy dog", exact=True)[0])[:1] == b"t"
+
+
+def test_a_space_before_an_unfinished_character_waits_for_it(tokenizer: TextTokenizer) -> None:
+    ids = tokenizer.encode("Thủ đô")
+    pieces = [*map((stream := tokenizer.text_stream()).push, ids), stream.flush()]
+    assert "".join(pieces) == "Thủ đô"
+    assert not any(piece.endswith(" ") for piece in pieces)
+    stream = tokenizer.text_stream()
+    place = next(place for place, each in enumerate(ids) if tokenizer.token_bytes_of(each) == b" \xc4")
+    assert [*map(stream.push, ids[: place + 1])][-1] == ""
+    assert stream.flush() == " \ufffd"

@@ -30,6 +30,17 @@ def test_the_same_chunk_with_another_text_is_known(template: ChunkTemplate, text
     assert template.text_bytes(chunk(text)) == len(text.encode())
 
 
+def test_what_is_known_goes_where_that_went_which_was_learnt() -> None:
+    template, kept = ChunkTemplate(), bytearray(b" Hello")
+    template.learn(chunk(" Hello"), " Hello", kept)
+    for text in (", ", "안녕", 'a"b', " 🍣"):
+        template.text_bytes(chunk(text))
+    assert kept.decode() == " Hello, 안녕 🍣"
+    template.forget()
+    template.text_bytes(chunk("more"))
+    assert kept.decode() == " Hello, 안녕 🍣"
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -111,7 +122,9 @@ def outcome(chunks: list[bytes], *, show_usage: bool) -> tuple[list[bytes], str,
     except (MalformedAnswer, ErrorInAnswer) as raised:
         error = repr(raised)
     told = stream.started, stream.pieces, stream.text_bytes, stream.complete, stream.usage, repr(stream.failure)
-    return passed, error, told
+    said = stream.said
+    assert said is not None
+    return passed, error, (*told, said.runs, said.is_known, said.has_role)
 
 
 @given(st.lists(CHUNKS, max_size=8), st.booleans())

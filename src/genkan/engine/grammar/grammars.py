@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,14 +32,29 @@ _LIMITS = {
 class CompiledGrammar:
     """A grammar that answers can be matched against."""
 
-    def __init__(self, root: LLMatcher, vocabulary: Vocabulary, wording: Wording) -> None:
+    def __init__(self, root: LLMatcher, vocabulary: Vocabulary, wording: Wording, begun: Sequence[int] = ()) -> None:
+        """``begun`` are the tokens that ``root`` has taken already."""
         self._root = root
         self._vocabulary = vocabulary
         self._wording = wording
+        self._begun = begun
 
     def matcher(self) -> Matcher:
-        """One at the grammar's beginning, for one answer. Cost: 10 µs."""
-        return GuidedMatcher(self._root.deep_copy(), self._vocabulary, self._wording)
+        """One at the grammar's beginning, for one answer. Cost: 10 µs, and 1 µs for each token begun with."""
+        return GuidedMatcher(self._root.deep_copy(), self._vocabulary, self._wording, self._begun)
+
+    def after(self, ids: Sequence[int]) -> "CompiledGrammar":
+        """The same for answers that go on from ``ids``. Raises InvalidRequest where no answer begins so.
+
+        Cost: 5 µs a token.
+        """
+        root = self._root.deep_copy()
+        if not root.consume_tokens(list(ids)):
+            raise InvalidRequest(
+                f"'continue_text' does not begin an answer of the form that is asked for: {plain(root.get_error())}",
+                param="continue_text",
+            )
+        return CompiledGrammar(root, self._vocabulary, self._wording, ids)
 
 
 @dataclass(slots=True)

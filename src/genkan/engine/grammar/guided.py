@@ -1,7 +1,7 @@
 """One answer in its grammar, on llguidance."""
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,8 @@ class GuidedMatcher:
     the way, and remembers it: so there always is one that fits what remains, if ever there was.
     """
 
-    def __init__(self, state: LLMatcher, vocabulary: Vocabulary, wording: Wording) -> None:
+    def __init__(self, state: LLMatcher, vocabulary: Vocabulary, wording: Wording, begun: Sequence[int] = ()) -> None:
+        """``begun`` are the tokens that ``state`` has taken already."""
         self._state = state
         self._vocabulary = vocabulary
         self._wording = wording
@@ -59,6 +60,8 @@ class GuidedMatcher:
         self._bits = np.zeros((vocabulary.size + 31) // 32 * 4, np.uint8)
         self._bits_at = self._bits.ctypes.data
         self._bound = wording.reach.least
+        for token in begun:
+            self._bound = self._farther(token)
         self._way: list[int] | None = None  # from where the answer is; None: not known
         self._is_lost = False  # no way that fits was found when it was last looked for
 
@@ -73,14 +76,17 @@ class GuidedMatcher:
 
     def take(self, token: int, remaining: int) -> int:
         """As Matcher.take. Cost: 5 µs; where the way to the end is looked up, 20 µs to 1 ms more."""
-        bound = self._bound + self._reach.step * self._choices(token)
-        if self._reach.most is not None:
-            bound = min(bound, self._reach.most)
+        bound = self._farther(token)
         if bound > remaining and token not in self._vocabulary.ending_ids:
             return self._take_in_reach(token, remaining)
         self._bound, self._way = bound, None
         self._consume(token)
         return token
+
+    def _farther(self, token: int) -> int:
+        """The bound after ``token``."""
+        bound, most = self._bound + self._reach.step * self._choices(token), self._reach.most
+        return bound if most is None else min(bound, most)
 
     def _choices(self, token: int) -> int:
         return self._vocabulary.marks.get(token, 0) if self._reach.by_marks else 1

@@ -48,6 +48,12 @@ class ToolParser:
         self._spoken = False  # any text since the last call
         self._found: list[Delta] = []
 
+    @property
+    def num_held(self) -> int:
+        """Characters that it has read and would have to speak if no call came of them."""
+        unnamed = self._state in ("opened", "call") and self._reader.name is None
+        return len(self._raw) if unnamed else len(self._held)
+
     def push(self, text: str) -> list[Delta]:
         """What is clear after ``text``."""
         if not self._names:

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from genkan.engine.grammar.spec import GrammarSpec
 from genkan.serving.constraints import constraint_of
+from genkan.serving.tools.begun_parser import BegunParser
 from genkan.serving.tools.call_grammar import grammar_of
 from genkan.serving.tools.choice import ToolChoice, read_choice
 from genkan.serving.tools.definitions import Tool, read_tools
@@ -61,6 +62,7 @@ class ToolUse:
             return one_call_a_message(plain)
         return with_short_ids(plain) if self._dialect.format is MISTRAL else plain
 
-    def parser(self) -> ToolParser:
-        """A parser for one answer."""
-        return ToolParser(self._dialect, [tool.name for tool in self._choice.tools])
+    def parser(self, beginning: str = "") -> ToolParser | BegunParser:
+        """A parser for one answer; for what comes after its ``beginning``."""
+        parser = ToolParser(self._dialect, [tool.name for tool in self._choice.tools])
+        return BegunParser(parser, beginning) if beginning else parser

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from grammar_rigs import Writer, grammars, spec, text_spec
+from grammar_rigs import Writer, allowed, grammars, spec, text_spec
 
 from genkan.engine.grammar.grammars import Grammars
 from genkan.engine.grammar.token_table import TokenTable
@@ -101,3 +101,44 @@ async def test_all_kinds(real: Grammars, writer: Writer) -> None:
     assert len(text) == 3
     grammar = await real.compiled(text_spec("json_object", ""))
     assert isinstance(writer.value(grammar.matcher()), dict)
+
+
+# Answers that were begun
+
+
+async def test_after_a_text_what_may_follow_is_what_may_follow_it(real: Grammars, table: TokenTable) -> None:
+    form = {"type": "object", "properties": {"a": {"enum": [1, 27]}}, "required": ["a"], "additionalProperties": False}
+    grammar = await real.compiled(spec(form))
+    ids = {text: index for index, text in enumerate(table.tokens)}
+    begun = grammar.after([ids[b'{"'], ids[b"a"], ids[b'":'], ids[b"2"]])
+    assert allowed(begun.matcher(), len(table.tokens)) == {ids[b"7"]} | ({ids[b"7}"]} if b"7}" in ids else set())
+    assert ids[b"2"] in allowed(grammar.after([ids[b'{"'], ids[b"a"], ids[b'":']]).matcher(), len(table.tokens))
+    matcher = begun.matcher()
+    matcher.take(ids[b"7"], 5)
+    assert matcher.take(ids[b"}"], 4) == ids[b"}"]
+    assert matcher.is_closed
+    assert ids[b'{"'] in allowed(grammar.matcher(), len(table.tokens))  # it is where it was
+
+
+async def test_a_begun_answer_still_closes_before_its_tokens_run_out(real: Grammars, writer: Writer) -> None:
+    grammar = await real.compiled(spec({"type": "array", "items": {"type": "array", "items": {"type": "string"}}}))
+    for _ in range(20):
+        matcher, begun = grammar.matcher(), []
+        ids = iter(writer.rows())
+        for remaining in range(200, 180, -1):
+            row = next(ids).copy()
+            matcher.mask(row)
+            begun.append(matcher.take(int(row.argmax()), remaining))
+            if matcher.is_closed:
+                break
+        else:
+            text, has_finished = writer.text(grammar.after(begun).matcher(), 24)
+            assert has_finished, (begun, text)
+
+
+async def test_what_no_answer_begins_with_is_refused_by_name(real: Grammars, table: TokenTable) -> None:
+    grammar = await real.compiled(spec({"const": 1}))
+    [two] = [index for index, text in enumerate(table.tokens) if text == b"2"]
+    with pytest.raises(InvalidRequest, match="does not begin") as caught:
+        grammar.after([two])
+    assert caught.value.param == "continue_text"
