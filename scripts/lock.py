@@ -40,7 +40,7 @@ def main() -> int:
     write("torch-cuda.lock", "base.in", [entry for entry in base if TORCH.match(entry)])
     write("torch-cpu.lock", "scripts/lock.py", [TORCH_CPU])
     pins = {entry.split("==")[0] for entry in base}
-    for name in ("dev", "bench"):
+    for name in ("dev", "bench", "check", "clients"):
         extra = compiled(f"{name}.in", "--constraint", str(HERE / "base.lock"))
         write(f"{name}.lock", f"{name}.in", [entry for entry in extra if entry.split("==")[0] not in pins])
     for name in ("model", "gemma", "triton", "k6", "redis8"):

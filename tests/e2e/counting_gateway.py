@@ -89,6 +89,15 @@ class CountingGateway:
         counted = Counter[int]() if seen is None else seen
         return race(self.port, requests, before=lambda: counted.update(connections(self.server)))
 
+    def race_at_both(self, requests: Sequence[bytes]) -> list[Reply]:
+        """The replies of as many races as it takes until both workers had connections: the kernel may give all of one
+        race to one."""
+        seen, replies = Counter[int](), list[Reply]()
+        while len(seen) < WORKERS:
+            assert len(replies) < 100 * len(requests), "one worker gets no connections"
+            replies += self.race(requests, seen)
+        return replies
+
     def ask(self, request: bytes) -> Reply:
         return race(self.port, [request])[0]
 

@@ -58,15 +58,6 @@ def asked(gateway: CountingGateway, name_there: str = "ok") -> int:
     return len(gateway.upstream.attempts(name_there))
 
 
-def over_both(gateway: CountingGateway, requests: list[bytes]) -> list[Reply]:
-    """The replies to ``requests``, made again and again until both workers have had some."""
-    seen, replies = Counter[int](), list[Reply]()
-    while len(seen) < WORKERS:
-        assert len(replies) < 100 * len(requests), "one worker gets no connections"
-        replies += gateway.race(requests, seen)
-    return replies
-
-
 def cache_of(reply: Reply) -> tuple[str, str | None]:
     return reply.headers["x-genkan-cache"], reply.headers.get("x-genkan-cache-tier")
 
@@ -88,7 +79,7 @@ def test_the_same_request_gets_the_stored_answer_on_every_worker(gateway: Counti
     request = chat(key, messages=question("The same?"), **SAME)
     first = gateway.ask(request)
     assert cache_of(first) == ("miss", None)
-    replies = over_both(gateway, [request] * 16)
+    replies = gateway.race_at_both([request] * 16)
     assert {cache_of(reply) for reply in replies} == {("hit-exact", "exact")}
     assert {text_of(reply) for reply in replies} == {TEXT}
     assert asked(gateway) == 1

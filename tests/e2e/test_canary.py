@@ -23,7 +23,7 @@ from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest
 
 CLIENTS = 32
-OBEYED_S = 2.0
+OBEYED_S = 5.0  # workers look once in 1.2 s at most; the rest is for a slow machine
 DECIDED_S = 20.0
 USERS = [f"user-{number}" for number in range(12)]
 NEVER: Final = 10**7
@@ -129,9 +129,7 @@ def arms(replies: Iterable[Reply]) -> Counter[str]:
 
 def is_obeyed(gateway: CountingGateway, key: Key, route: str, arm: str) -> bool:
     """Whether both workers give everybody this arm."""
-    seen = Counter[int]()
-    replies = gateway.race([chat(key.secret, route)] * 16, seen)
-    return len(seen) == WORKERS and set(arms(replies)) == {arm}
+    return set(arms(gateway.race_at_both([chat(key.secret, route)] * 16))) == {arm}
 
 
 def told(folder: Path, gateway: CountingGateway, route: str) -> str:
@@ -191,17 +189,16 @@ def _samples(found: dict[str, Any]) -> int:
 def test_a_user_has_one_arm_at_every_worker_and_time(gateway: CountingGateway) -> None:
     one, other = gateway.keys({}, {})
     draw = drawing("user", "by/user")
-    seen = Counter[int]()
     requests = [chat(key.secret, "by/user", user=user) for user in USERS for key in (one, other) for _ in range(3)]
-    replies = gateway.race(requests, seen)
-    assert len(seen) == WORKERS
+    replies = gateway.race_at_both(requests)
     body = {"model": "by/user", "messages": [{"role": "user", "content": "Count."}]}
     expected = [
         "canary" if draw(ChatRequest.from_object({**body, "user": user}), Caller("", "acme")) < 0.5 else "control"
         for user in USERS
         for _ in range(6)
     ]
-    assert [reply.headers["x-genkan-arm"] for reply in replies] == expected
+    assert len(replies) % len(expected) == 0
+    assert [reply.headers["x-genkan-arm"] for reply in replies] == expected * (len(replies) // len(expected))
     assert set(arms(replies)) == {"control", "canary"}
 
 

@@ -118,12 +118,9 @@ MISS: Final = ("miss", None)
 
 def over_both(gateway: CountingGateway, one: bytes, many: int = 16) -> set[tuple[str, str | None]]:
     """What both workers say of a request, which is not stored."""
-    seen, found = Counter[int](), set[tuple[str, str | None]]()
-    while len(seen) < WORKERS:
-        replies = gateway.race([one] * many, seen)
-        assert {reply.status for reply in replies} == {200}
-        found |= {cache_of(reply) for reply in replies}
-    return found
+    replies = gateway.race_at_both([one] * many)
+    assert {reply.status for reply in replies} == {200}
+    return {cache_of(reply) for reply in replies}
 
 
 def until_found(gateway: CountingGateway, one: bytes) -> None:
