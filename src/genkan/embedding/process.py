@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genkan.embedding.embedder import Embedder  # brings torch in, which takes a second: only while loading
 
 _log = logging.getLogger("genkan.embedder")
+_FAILURE = "The embedder cannot load its model; the server's log says why."
 
 
 class EmbedderProcess:
@@ -79,10 +80,10 @@ class EmbedderProcess:
             torch.set_num_threads(1)  # of this thread: more would wait for each other while the engine loads as well
             self._embedder = Embedder.load(self._config)
         except ModelFileError as error:
-            self._failure = f"The embedder cannot load its model: {error}"
-            _log.error("%s", self._failure)
+            self._failure = _FAILURE
+            _log.error("the embedder's model cannot be loaded: %s", error)
         except Exception:  # noqa: BLE001 - nobody waits for this thread; requests are told
-            self._failure = "The embedder cannot load its model; the server's log says why."
+            self._failure = _FAILURE
             _log.exception("the embedder's model cannot be loaded")
         else:
             _log.info("the embedder is ready after %.1f s", time.monotonic() - began_s)

@@ -73,13 +73,17 @@ class LoadingModel:
         try:
             self._hand_over(self._load())
         except ModelFileError as error:
-            self._failure = f"The engine cannot load {self._name}: {error}"
-            _log.error("%s", self._failure)
+            self._fail()
+            _log.error("%s cannot be loaded: %s", self._name, error)
         except BaseException:  # noqa: BLE001 - nobody waits for this thread; requests are told
-            self._failure = f"The engine cannot load {self._name}; the server's log says why."
+            self._fail()
             _log.exception("%s cannot be loaded", self._name)
         else:
             _log.info("%s is ready after %.1f s", self._name, time.monotonic() - began)
+
+    def _fail(self) -> None:
+        """What requests are told has no paths of the server's."""
+        self._failure = f"The engine cannot load {self._name}; the server's log says why."
 
     def _hand_over(self, model: "LocalModel") -> None:
         with self._handover:

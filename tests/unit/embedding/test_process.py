@@ -41,11 +41,14 @@ async def test_each_text_gets_its_tokens_and_its_vector_and_one_that_is_too_long
     await process.aclose()
 
 
-async def test_a_model_that_cannot_be_loaded_leaves_it_unready_and_says_why(tmp_path: Path) -> None:
+async def test_a_model_that_cannot_be_loaded_leaves_it_unready_and_the_log_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     process = await started(tmp_path, e5_bytes(without="l1.fo.w"))
     assert not process.ready
-    with pytest.raises(EngineUnavailable, match=r"cannot load its model: the model file has no tensor l1\.fo\.w"):
+    with pytest.raises(EngineUnavailable, match=r"cannot load its model; the server's log says why\.$"):
         process.check_ready()
+    assert "the model file has no tensor l1.fo.w" in caplog.text
 
 
 async def test_what_a_batch_costs_is_kept_for_the_line(tmp_path: Path) -> None:

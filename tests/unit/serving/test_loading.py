@@ -115,13 +115,13 @@ async def test_a_loaded_model_is_asked_about_its_prefix_cache() -> None:
     assert await model.purge_prefix_cache("local") == 7
 
 
-async def test_a_model_file_that_cannot_be_served_is_named_to_every_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_model_file_that_cannot_be_served_is_named_in_the_log_and_to_no_client(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "genkan.engine"):
-        model = loaded(failing(ModelFileError("there is no model file m.gguf")))
+        model = loaded(failing(ModelFileError("there is no model file /srv/m.gguf")))
     assert not model.ready
     for _ in range(2):
-        await refuses_everything(model, r"cannot load its model: there is no model file m\.gguf")
-    assert "m.gguf" in caplog.text
+        await refuses_everything(model, r"cannot load its model; the server's log says why\.$")
+    assert "there is no model file /srv/m.gguf" in caplog.text
 
 
 async def test_any_other_failure_is_told_to_the_log_only(caplog: pytest.LogCaptureFixture) -> None:
