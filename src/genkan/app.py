@@ -14,10 +14,12 @@ from functools import partial
 from itertools import chain
 from typing import Protocol
 
+from genkan import __version__
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
 from genkan.api.admin_cache import CacheEndpoint
 from genkan.api.admin_canary import CANARY_PATH, CanaryEndpoint
 from genkan.api.admin_cost import CostEndpoint
+from genkan.api.admin_drain import DRAIN_PATH, DrainEndpoint
 from genkan.api.admin_keys import AdminKeys
 from genkan.api.admin_ledger import LedgerEndpoint
 from genkan.api.admin_limits import LimitsEndpoint
@@ -29,30 +31,44 @@ from genkan.api.generation import GenerationEndpoint
 from genkan.api.health import Health
 from genkan.api.models import LIST_PATH, ModelEndpoints
 from genkan.api.native import NativeEndpoint
+from genkan.api.openapi import with_openapi
+from genkan.api.report import Observer, RequestMetrics
 from genkan.api.routes import Api, Endpoint, PathTable
 from genkan.api.tokenize import TokenizeEndpoint
 from genkan.books import Books
 from genkan.canaries import Canaries
 from genkan.clock import Clock, SystemClock
 from genkan.config import Config, ServerConfig
+from genkan.drain import DrainPage
 from genkan.engine_assembly import EngineAssembly
 from genkan.fleet import Fleet
 from genkan.gateway.embedding import Embeddings
 from genkan.gateway.embedding_model import EmbeddingModel
 from genkan.gateway.fallback import Fallback
+from genkan.gateway.overload import Overload
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
+from genkan.loop_watch import LoopWatch
+from genkan.model_servers.scrape import ServerScraper
 from genkan.serving.loading import LoadingModel
 from genkan.serving.served_models import ServedModels
+from genkan.shedding import Shedding
 from genkan.store.accounts import Plan
 from genkan.stored_answers import StoredAnswers
+from genkan.telemetry import catalog
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.account_metrics import AccountMetrics
 from genkan.telemetry.cache_metrics import CacheMetrics
 from genkan.telemetry.canary_metrics import CanaryMetrics
+from genkan.telemetry.dead_processes import forget_dead_processes
 from genkan.telemetry.gateway_metrics import GatewayMetrics
+from genkan.telemetry.gen_ai_metrics import GenAiMetrics
+from genkan.telemetry.line_writer import line_writer
+from genkan.telemetry.loop_metrics import LoopMetrics
 from genkan.telemetry.metrics import HttpMetrics
 from genkan.telemetry.tally import Tally
+from genkan.telemetry.tracing import tracing_of
+from genkan.telemetry.upstream_metrics import UpstreamMetrics
 from genkan.upstream.check import check
 from genkan.upstream.embeddings import Embeds
 from genkan.upstream.local import PREFIX_CACHE_PATH, TENANT_HEADER
@@ -63,6 +79,8 @@ from genkan.wire.chat import ChatRequest, CompletionRequest
 from genkan.wire.embeddings import EmbeddingRequest
 
 _TENANT_HEADER = TENANT_HEADER.encode()
+#: Whose requests are work for a model: what an overloaded worker refuses.
+_MODEL_PATHS = (ChatRequest.path, CompletionRequest.path, EmbeddingRequest.path, "/call", "/batch_predict")
 _log = logging.getLogger("genkan.app")
 
 
@@ -79,9 +97,20 @@ class GatewayProcess:
         engine_socket: str | None,
         environ: Mapping[str, str] = os.environ,
         embedder_socket: str | None = None,
+        drain: DrainPage | None = None,
+        servers_socket: str | None = None,
     ) -> None:
-        """A socket is None where the configuration has no such process; ``environ`` holds the upstreams' keys."""
+        """A socket is None where the configuration has no such process; ``environ`` holds the upstreams' keys.
+
+        That of the model servers' process is to be given where nothing but them can answer.
+
+        ``drain`` is the page of the server that this is a worker of, if it is of one.
+        """
+        self._drain = DrainPage.private() if drain is None else drain
         server = config.server
+        forget_dead_processes()
+        catalog.BUILD_INFO.on().labels(__version__).set(1)
+        line_writer().on_dropped = catalog.LOG_LINES_DROPPED.on().inc
         self._tally = Tally()
         clock, metrics = SystemClock(), GatewayMetrics(self._tally)
         self._books = books = Books(config, environ, clock, AccountMetrics(self._tally))
@@ -91,8 +120,10 @@ class GatewayProcess:
         self._access_log = AccessLog(config.telemetry)
         self._start_check: asyncio.Task[None] | None = None
         self._embeds = fleet.embeds(embedder_socket)
+        self._scraper = ServerScraper(config.openai_upstreams)
+        needed = {"engine": engine_socket, "servers": servers_socket}
         self._siblings = Siblings(
-            {} if engine_socket is None else {"engine": engine_socket},
+            {name: socket for name, socket in needed.items() if socket is not None},
             {} if embedder_socket is None else {"embedder": embedder_socket},
         )
         self._stored: StoredAnswers | None = None
@@ -114,24 +145,41 @@ class GatewayProcess:
         )
         health, models = Health(), ModelEndpoints(router, books.prices)
         door = Doorkeeper(server, books.ring, required=config.keys.required, tenants=config.tenants, clock=clock)
+        http_metrics, loop_metrics = HttpMetrics(self._tally), LoopMetrics(self._tally)
+        told: list[Observer] = [health, http_metrics]
+        gen_ai_metrics = GenAiMetrics(self._tally, [listed.name for listed in router.names()])
+        upstream_metrics = UpstreamMetrics(self._tally, fleet.connected)
+        fleet.tell_waits(upstream_metrics.waited)
+        self._tracing = tracing_of(config.telemetry, environ)
+        self.shedding: Shedding | None = None  # what to refuse before it gets here, for who holds the connections
+        if server.max_lag_s:
+            self.shedding = Shedding(Overload(server.max_lag_s), _MODEL_PATHS, [*told, loop_metrics])
+        self._http_metrics = http_metrics
+        looked = [loop_metrics.looked, upstream_metrics.looked, http_metrics.looked]
+        self._loop_watch = LoopWatch([*looked, *([] if self.shedding is None else [self.shedding.looked])])
+        table: PathTable = {
+            **_generation(pipeline, config),
+            EmbeddingRequest.path: {"POST": _embeddings(config, self._embeds, router, books)},
+            LIST_PATH: {"GET": models.list_all},
+            f"{LIST_PATH}/*": {"GET": models.get_one},
+            "/models": {"GET": models.list_native},
+            **_admin(config, books, fleet, self._stored, clock),
+            **_canary_table(config, canaries),
+            **_drain_table(self._drain, server, clock),
+            "/health": {"GET": health.health},
+            "/": {"GET": health.index},
+        }
         self.asgi: Asgi = Api(
-            {
-                **_generation(pipeline, server),
-                EmbeddingRequest.path: {"POST": _embeddings(config, self._embeds, router, books)},
-                LIST_PATH: {"GET": models.list_all},
-                f"{LIST_PATH}/*": {"GET": models.get_one},
-                "/models": {"GET": models.list_native},
-                **_admin(config, books, fleet, self._stored, clock),
-                **_canary_table(config, canaries),
-                "/health": {"GET": health.health},
-                "/": {"GET": health.index},
-            },
+            with_openapi(table, server),
             door.admit,
-            [health, HttpMetrics(self._tally)],
+            [*told, *([] if self.shedding is None else [self.shedding])],
             self._access_log,
+            RequestMetrics(http_metrics, gen_ai_metrics),
+            self._tracing,
         )
 
     async def start(self) -> None:
+        self._loop_watch.start()
         self._access_log.start()
         await self._books.start()
         await self._fleet.start()
@@ -144,7 +192,9 @@ class GatewayProcess:
     async def aclose(self) -> None:
         if self._start_check is not None:
             self._start_check.cancel()
+        self._loop_watch.stop()
         await self._siblings.aclose()
+        await self._scraper.aclose()
         await self._canaries.aclose()
         if self._stored is not None:
             await self._stored.aclose()
@@ -153,23 +203,36 @@ class GatewayProcess:
         await self._fleet.aclose()
         await self._books.aclose()
         self._tally.flush()
+        if self._tracing is not None:
+            self._tracing.close()
         self._access_log.close()
 
     @property
     def ready(self) -> bool:
-        """Whether the processes beside it are: the engine now, the embedder once; without it only few requests fail."""
-        return self._siblings.are_ready
+        """Whether the processes beside it are: the engine now, the embedder once; without it only few requests fail.
+        Where model servers of ours are all there is, one of them must be well.
+
+        It is not while the server drains.
+        """
+        return self._siblings.are_ready and not self._drain.is_draining
 
     def flush_metrics(self) -> None:
         """Write what was counted so far to where BentoML shows it from."""
+        self._http_metrics.show_in_flight()
         self._tally.flush()
 
+    async def server_metrics(self) -> str:
+        """What model servers of ours say of themselves, to stand behind our own metrics; empty where there are none."""
+        return await self._scraper.text()
 
-def _generation(pipeline: Pipeline, server: ServerConfig) -> PathTable:
+
+def _generation(pipeline: Pipeline, config: Config) -> PathTable:
+    server = config.server
+    logged = frozenset(route.alias for route in config.routes if route.log_content == "redacted")
     return {
-        ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server)},
-        CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server)},
-        "/call": {"POST": NativeEndpoint(pipeline, server)},
+        ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server, logged)},
+        CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server, logged)},
+        "/call": {"POST": NativeEndpoint(pipeline, server, logged)},
         "/batch_predict": {"POST": BatchPredictEndpoint(pipeline, server)},
     }
 
@@ -211,14 +274,20 @@ def _canary_table(config: Config, canaries: Canaries) -> PathTable:
     }
 
 
+def _drain_table(page: DrainPage, server: ServerConfig, clock: Clock) -> PathTable:
+    endpoint = DrainEndpoint(page, server, clock)
+    return {DRAIN_PATH: {"GET": endpoint.get, "POST": endpoint.drain, "DELETE": endpoint.undo}}
+
+
 def _deployments(fleet: Fleet) -> Iterator[tuple[str, Plan]]:
     return ((f"deployment {name}", plan) for name, plan in fleet.plans.items() if plan)
 
 
 async def _say_what_is_wrong(config: Config, environ: Mapping[str, str]) -> None:
     """Log what ``genkan check`` would say of the upstreams, once, while requests are already served."""
+    ours = {upstream.name for upstream in config.openai_upstreams if upstream.serve is not None}
     for finding in await check(config, environ):
-        if finding.level != "ok":
+        if finding.level != "ok" and finding.upstream not in ours:  # they are only being started
             _log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "%s: %s", finding.upstream,
                      finding.message)  # fmt: skip
 

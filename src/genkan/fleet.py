@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from genkan.books import Books
 from genkan.clock import Clock
@@ -22,6 +23,7 @@ from genkan.upstream.http_upstream import HttpUpstream
 from genkan.upstream.local import LocalEngine
 from genkan.upstream.openai_embeddings import OpenAiEmbeddings
 from genkan.upstream.openai_http import OpenAiUpstream
+from genkan.upstream.prefix_salt import PrefixSalts, is_salted
 from genkan.upstream.prober import HealthProber, ProbeResult
 
 _log = logging.getLogger("genkan.gateway")
@@ -58,7 +60,8 @@ class Fleet:
                 self._standings[upstream.name] = UpstreamStanding()
                 continue
             key = find_key(upstream, environ)
-            self._upstreams[upstream.name] = OpenAiUpstream(upstream, key.value, clock)
+            salts = PrefixSalts(books.secret) if is_salted(upstream) else None
+            self._upstreams[upstream.name] = OpenAiUpstream(upstream, key.value, clock, salts)
             self._standings[upstream.name] = standing = UpstreamStanding(upstream.health.unhealthy_after)
             if key.problem is None:
                 probed.append((upstream, key))
@@ -88,6 +91,16 @@ class Fleet:
             resume_group=model.resume_group,
             is_one_process=is_engine,
         )
+
+    @property
+    def connected(self) -> Mapping[str, HttpUpstream]:
+        """The upstreams by name, which show their connections."""
+        return self._upstreams
+
+    def tell_waits(self, waited: Callable[[str, float], None]) -> None:
+        """Have ``waited`` called with an upstream's name and the seconds that a request waited for a place there."""
+        for name, upstream in self._upstreams.items():
+            upstream.waited = partial(waited, name)
 
     def embeds(self, socket: str | None) -> Embeds | None:
         """What computes embeddings: a process of ours at ``socket``, or an upstream; None if nothing does."""

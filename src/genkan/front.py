@@ -8,8 +8,10 @@ else to the application of the service instance. What BentoML's stack did and th
 errors, metrics, the access log.
 """
 
+import asyncio
 import ctypes
 import gc
+import logging
 import os
 import signal
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ from genkan.errors import ConfigError
 
 T = TypeVar("T")
 
+_log = logging.getLogger("genkan.front")
 _METRICS_PATH = "/metrics"
 _PR_SET_PDEATHSIG = 1
 _PARENT_VARIABLE = "GENKAN_SERVER_PID"
@@ -55,7 +58,11 @@ class Front:
             return
         if self._ours is None:
             self._ours = self._application()
-        await self._ours(scope, receive, send)
+        try:
+            await self._ours(scope, receive, send)
+        except asyncio.CancelledError:
+            # Its grace is over, the client was told so, and uvicorn, which cancels for nothing else, would log a bug.
+            _log.info("a request outlasted the grace of a server that stops")
 
     def _application(self) -> Asgi:
         asgi: Asgi = bentoml.get_current_service().process.asgi

@@ -1,10 +1,12 @@
 """One server for all end-to-end tests that do not break it, and its clients."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from e2e.built_bento import build_bento
 from e2e.fault_gateway import FaultGateway, running_fault_gateway
 from e2e.live_server import LiveServer, running_server
 
@@ -42,3 +44,11 @@ def faulty(fault_gateway: FaultGateway) -> Generator[FaultGateway, None, None]:
     fault_gateway.forget()
     yield fault_gateway
     fault_gateway.wait_idle()
+
+
+@pytest.fixture(scope="session")
+def bento_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BENTOML_HOME with a Bento of this tree and its models; the tree that it was built from is gone."""
+    home = tmp_path_factory.mktemp("home")
+    build_bento(home, tmp_path_factory.mktemp("tree"))
+    return home

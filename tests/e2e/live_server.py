@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,14 +35,15 @@ class LiveServer:
         cwd: Path = ROOT,
         port: int | None = None,
         env: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
     ) -> None:
-        """``store`` is its BENTOML_HOME, by default one of its own."""
+        """``store`` is its BENTOML_HOME, by default one of its own. ``command`` is run in place of `bentoml serve`."""
         self.port = port or free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         # Not pytest's folder: BentoML's sockets lie in it, and the path of a socket has at most 103 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="genkan-"))
         self.log_path = self.folder / "log"
-        self._command = [str(BENTOML), "serve", bento, "--host", "127.0.0.1", "--port", str(self.port)]
+        self._command = command or [str(BENTOML), "serve", bento, "--host", "127.0.0.1", "--port", str(self.port)]
         self._cwd = cwd
         self._environ = {
             **_environ(),

@@ -34,7 +34,7 @@ def _paths_and_methods() -> Iterator[Malformed]:
         "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/V1/chat/completions", "//v1/chat/completions",
         "/v1/chat/completions/x", "/v1/chat/completions;x", "/chat/completions", "/v1/embedding", "/v1/responses",
         "/v1/audio/speech", "/v1/files", "/v2/chat/completions", "/admin", "/admin/nothing", "/dashboard", "/docs",
-        "/docs.json", "/openapi.json", "/assets/x.js", "/favicon.ico", "/call/", "/health/", "/readyz/", "/metrics/",
+        "/docs.json", "/assets/x.js", "/favicon.ico", "/call/", "/health/", "/readyz/", "/metrics/",
         "/v1/models/", "/../etc/passwd", "/%2e%2e/etc/passwd", "/.env", "/v1/%63hat", "/%00", "/complete", "/predict",
     ]  # fmt: skip
     for path in unknown:
@@ -45,6 +45,7 @@ def _paths_and_methods() -> Iterator[Malformed]:
         "/v1/models": "GET, HEAD", "/v1/models/default": "GET, HEAD",
         "/models": "GET, HEAD", "/health": "GET, HEAD", "/": "GET, HEAD", "/livez": "GET, HEAD",
         "/readyz": "GET, HEAD", "/metrics": "GET, HEAD", "/schema.json": "GET, HEAD",
+        "/openapi.json": "GET, HEAD",
     }  # fmt: skip
     for path, right in allowed.items():
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):

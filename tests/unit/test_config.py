@@ -274,7 +274,7 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
             "allowed: max_tokens, temperature, top_p",
         ),
         # missing keys
-        ("upstreams: [{name: e}]", "upstreams[0].kind", "field required: 'engine' or 'openai'"),
+        ("upstreams: [{name: e}]", "upstreams[0].kind", "field required: 'engine', 'openai', 'vllm' or 'sglang'"),
         ("routes: [{alias: a}]", "routes[0].chain", "field required"),
         # types, never coerced
         ("server: {workers: '2'}", "server.workers", "valid integer; given: '2'"),
@@ -334,7 +334,11 @@ def test_refuses_a_duplicate_key_and_names_it(tmp_path: Path, text: str, path: s
         ("engine: {kernels: cuda}", "engine.kernels", "'auto', 'c', 'torch' or 'triton'; given: 'cuda'"),
         ("engine: {block_size: 24}", "engine.block_size", "16, 32, 64 or 128; given: 24"),
         ("engine: {preemption: spill}", "engine.preemption", "'recompute', 'swap' or 'off'; given: 'spill'"),
-        ("upstreams: [{name: e, kind: vllm}]", "upstreams[0].kind", "must be 'engine' or 'openai'; given: 'vllm'"),
+        (
+            "upstreams: [{name: e, kind: tgi}]",
+            "upstreams[0].kind",
+            "must be 'engine', 'openai', 'vllm' or 'sglang'; given: 'tgi'",
+        ),
         ("models: [{name: 'a b', upstream: e}]", "models[0].name", "match pattern"),
         ("models: [{name: '', upstream: e}]", "models[0].name", "match pattern"),
         ("models: [{name: m, upstream: e, released: soon}]", "models[0].released", "given: 'soon'"),

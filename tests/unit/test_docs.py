@@ -13,6 +13,7 @@ from genkan.batching.record import BatcherStatistics
 from genkan.config import load
 from genkan.engine.client import Capability
 from genkan.engine.vllm_words import capabilities
+from genkan.model_servers.command import command
 from genkan.rate_limiter import RateLimiterStatistics
 from genkan.token_streamer import StreamStatistics
 
@@ -72,3 +73,16 @@ def test_what_the_notes_of_migration_name_is_there(name: str) -> None:
     own = set(dir(made)) | set(inspect.signature(made).parameters)
     statistics = {field for record in STATISTICS for field in dir(record) if not field.startswith("_")}
     assert words - own - statistics <= {"with", "aclose", "token_bucket", "sliding_window"}
+
+
+def test_the_configuration_of_the_gpu_page_is_one_and_its_table_has_every_flag(tmp_path: Path) -> None:
+    page = (DOCS / "gpu.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.M | re.S)
+    path = tmp_path / "shown.yaml"
+    path.write_text(block, encoding="utf-8")
+    (upstream,) = load(path, {}).openai_upstreams
+    assert upstream.serve is not None
+    for kind in ("vllm", "sglang"):
+        flags = {word for word in command(kind, upstream.serve, ("m",), 8000) if word.startswith("--")}
+        named = {flag.replace("--enable", "--[no-]enable") for flag in flags - {"--host", "--port"}}
+        assert all(flag in page or flag.replace("[no-]", "") in page for flag in named)

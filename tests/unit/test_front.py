@@ -95,6 +95,24 @@ async def test_an_exception_before_the_first_byte_surfaces_at_once() -> None:
             await asyncio.wait_for(AsgiClient(app).request("GET", "/"), timeout=0.5)
 
 
+async def test_a_request_whose_grace_is_over_is_no_bug_to_uvicorn() -> None:
+    begun = asyncio.Event()
+
+    async def never(exchange: Exchange) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with running() as app:
+        await AsgiClient(app).request("GET", "/")
+        app._ours = Api({"/": {"GET": never}}, lambda _: None, [])
+        client = AsgiClient(app)
+        request = asyncio.create_task(client.request("GET", "/"))
+        await begun.wait()
+        request.cancel()
+        await request
+        assert (client.status, client.error["code"]) == (503, "server_shutting_down")
+
+
 async def test_requests_leave_no_timers_behind() -> None:
     async with running() as app:
         timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from genkan.gateway.key_ring import KeyRing
 from genkan.wire.caller import LOCAL_TENANT, Caller
 
 #: Tell nothing of anyone, and probes have no key.
-_OPEN = frozenset({"/", "/health"})
+_OPEN = frozenset({"/", "/health", "/openapi.json"})
 #: Pages without data: they ask for a key themselves, and their endpoints do where they answer with data.
 _PAGES = frozenset({"/admin/prefix-cache"})
 _MISSING = (

@@ -27,6 +27,7 @@ class EmbeddingEndpoint:
         body = await exchange.json_body(limit_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s)
         request = EmbeddingRequest.parse(body, max_inputs=self._max_inputs)
         exchange.fields["model"], exchange.fields["texts"] = request.model, len(request.texts)
+        exchange.generation = ("embeddings", request.model)
         if self._embeddings is None:
             raise _nothing_configured(request.model)
         with cancelled_on_disconnect(exchange):

@@ -14,6 +14,8 @@ MAX_RETRY_AFTER_S = 60.0
 async def send_error(exchange: Exchange, error: RequestError) -> None:
     """Answer with ``error``: as a response, or, once a stream has begun, as an event and the stream's end."""
     exchange.fields["error"] = error.outcome
+    if error.attempts is not None:
+        exchange.fields["attempts"] = error.attempts
     if exchange.status == 0:
         await exchange.reply(error_body(error), status=error.status, headers=_headers(error))
     else:

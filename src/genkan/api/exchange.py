@@ -16,6 +16,7 @@ from genkan.api.begun import Begun
 from genkan.api.slow_readers import slow_readers, transport_of
 from genkan.errors import BodyTimeout, BodyTooLarge, InvalidRequest, WrongMediaType
 from genkan.wire.caller import Caller
+from genkan.wire.trace import RequestTrace
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -52,12 +53,16 @@ class Exchange:
 
     __slots__ = (
         "_asgi_send",
-        "_caller",
         "_first_values",
         "_receive",
+        "bytes_in",
+        "bytes_out",
         "complete",
         "fields",
+        "first_token_s",
+        "generation",
         "headers",
+        "known_caller",
         "method",
         "path",
         "peer",
@@ -66,6 +71,7 @@ class Exchange:
         "send_timeout_s",
         "started_s",
         "status",
+        "trace",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,23 +85,27 @@ class Exchange:
         self.status = 0  # until the response has started
         self.complete = False  # once the whole response was handed over
         self.fields: dict[str, object] = {}  # for the log
+        self.generation: tuple[str, str] | None = None  # what it asks for, and of which model or route
+        self.first_token_s: float | None = None  # since it began, of a stream that has one
+        self.bytes_in = self.bytes_out = 0  # of the bodies
+        self.trace: RequestTrace | None = None  # where it is traced
         self.send_timeout_s = SEND_TIMEOUT_S  # a client that takes nothing for so long loses its connection
         self.started_s = time.monotonic()  # not the loop's clock: uvloop rounds it to milliseconds
         self._first_values: dict[bytes, bytes] = dict(reversed(self.headers))
-        self._caller: Caller | None = None
+        self.known_caller: Caller | None = None  # who asks, once that is known
         self._receive = receive
         self._asgi_send = send
 
     @property
     def caller(self) -> Caller:
         """Who asks; until that is known, somebody on this machine."""
-        if self._caller is None:
-            self._caller = Caller(self.request_id)
-        return self._caller
+        if self.known_caller is None:
+            self.known_caller = Caller(self.request_id)
+        return self.known_caller
 
     @caller.setter
     def caller(self, caller: Caller) -> None:
-        self._caller = caller
+        self.known_caller = caller
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the first if there are several."""
@@ -137,9 +147,12 @@ class Exchange:
         try:
             first = Begun(self._receive()) if (given or 0) <= limit_bytes else None
             if first is not None and first.is_done and (body := _whole_body(first.result, limit_bytes)) is not None:
+                self.bytes_in = len(body)
                 return body
             async with asyncio.timeout(timeout_s):
-                return await self._body(first, given, limit_bytes)
+                body = await self._body(first, given, limit_bytes)
+                self.bytes_in = len(body)
+                return body
         except TimeoutError:
             raise BodyTimeout(f"The request body must arrive within {timeout_s:g} s.") from None
 
@@ -201,7 +214,8 @@ class Exchange:
         self, body: bytes, *, status: int = 200, media_type: bytes = JSON, headers: Iterable[Header] = ()
     ) -> None:
         """Send a whole response."""
-        start = self._begin(status, media_type, ((b"content-length", b"%d" % len(body)), *headers))
+        self.bytes_out = size = len(body)
+        start = self._begin(status, media_type, ((b"content-length", b"%d" % size), *headers))
         try:
             await self._asgi_send(start)
             self.complete = True

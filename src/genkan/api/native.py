@@ -4,7 +4,7 @@
 so that its errors are the same as everywhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import orjson
@@ -24,15 +24,18 @@ MAX_COLLECTED_CHARACTERS = 16 << 20
 class NativeEndpoint:
     """Takes the options of a chat completion; ``model`` may be left out."""
 
-    def __init__(self, responder: Responder, server: ServerConfig) -> None:
+    def __init__(self, responder: Responder, server: ServerConfig, logged: Container[str] = ()) -> None:
+        """``logged`` as a GenerationEndpoint's."""
         self._responder = responder
+        self._logged = logged
         self._server = server
 
     async def __call__(self, exchange: Exchange) -> None:
         exchange.send_timeout_s = self._server.send_timeout_s
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
         request = ChatRequest.from_object(_chat_body(parse_object(body)))
-        await answer(exchange, self._responder, request, _send_flat if not request.stream else _send_collected)
+        send = _send_collected if request.stream else _send_flat
+        await answer(exchange, self._responder, request, send, self._logged)
 
 
 async def _send_flat(exchange: Exchange, answer: Answer) -> None:

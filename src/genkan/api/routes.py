@@ -1,4 +1,4 @@
-"""The path table as an ASGI application: finds the endpoint, answers its errors, reports every request.
+"""The path table as an ASGI application: finds the endpoint, answers its errors, has every request reported.
 
 Exact paths and one level of prefixes are all an OpenAI-compatible API has, so a dict does; there are no redirects,
 and unknown paths and methods get OpenAI's error body like everything else.
@@ -7,13 +7,16 @@ and unknown paths and methods get OpenAI's error body like everything else.
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
 
 from genkan.api.error_handler import send_error
 from genkan.api.exchange import ClientGone, Exchange, Message, Receive, Scope, Send
+from genkan.api.report import Observer, RequestMetrics, RequestReport
 from genkan.errors import InternalError, RequestError, ServerStopping, UnknownPath, WrongMethod
 from genkan.telemetry.access_log import AccessLog
+from genkan.telemetry.tracing import Tracing
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
 #: Path → method → endpoint. A path that ends in "/*" takes everything below it.
@@ -21,16 +24,9 @@ PathTable = Mapping[str, Mapping[str, Endpoint]]
 
 #: Paths that BentoML answers, for GET and HEAD; `front.py` sends it those.
 BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/schema.json"})
-CLIENT_CLOSED_REQUEST = 499
 _FAREWELL_S = 1.0
 _OTHER = "other"
 _log = logging.getLogger("genkan.api")
-
-
-class Observer(Protocol):
-    """Is told of every request once it has ended."""
-
-    def finished(self, path: str, status: int, seconds: float) -> None: ...
 
 
 class Api:
@@ -42,29 +38,42 @@ class Api:
         admit: Callable[[Exchange], None],
         observers: Sequence[Observer] = (),
         access_log: AccessLog | None = None,
+        metrics: RequestMetrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """``admit`` raises for requests that may not come in; it runs before any endpoint."""
+        """``admit`` raises for requests that may not come in; it runs before any endpoint.
+
+        The others are told of every request, as far as they are given.
+        """
+        self.table = table
         self._exact = {path: dict(methods) for path, methods in table.items() if not path.endswith("/*")}
         self._below = {path[:-1]: dict(methods) for path, methods in table.items() if path.endswith("/*")}
         self._admit = admit
-        self._observers = observers
-        self._access_log = access_log
+        self._report = RequestReport(observers, access_log, metrics, tracing)
+        self._in_flight = defaultdict[str, int](int) if metrics is None else metrics.http.in_flight
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             scope, send = _as_plain_request(scope, send)
         exchange = Exchange(scope, receive, send)
         label, methods = self._methods(exchange.path)
+        self._in_flight[label] += 1
+        if self._tracing is not None:
+            exchange.trace = self._tracing.begun(exchange.method, label, exchange.headers)
         try:
             await self._answer(exchange, methods)
         except ClientGone:  # also while it was being told of an error
             exchange.fields["client_gone"] = True
         finally:
-            self._report(exchange, label)
+            self._in_flight[label] -= 1
+            self._report.ended(exchange, label)
 
     async def _answer(self, exchange: Exchange, methods: dict[str, Endpoint] | None) -> None:
         try:
             self._admit(exchange)
+            if exchange.trace is not None:
+                exchange.caller = replace(exchange.caller, trace=exchange.trace)
             await _endpoint(exchange, methods)(exchange)
         except ClientGone:
             raise
@@ -87,15 +96,6 @@ class Api:
             if path.startswith(prefix) and len(path) > len(prefix):
                 return f"{prefix}*", methods
         return _OTHER, None
-
-    def _report(self, exchange: Exchange, label: str) -> None:
-        status = exchange.status or CLIENT_CLOSED_REQUEST
-        seconds = exchange.elapsed_s
-        for observer in self._observers:
-            observer.finished(label, status, seconds)
-        if self._access_log is not None and self._access_log.is_on:
-            own = {"id": exchange.request_id, "status": status, "ms": round(1000 * seconds, 1)}
-            self._access_log.request(exchange.method[:20], exchange.path[:200], own | exchange.fields)
 
 
 async def _send_farewell(exchange: Exchange) -> None:

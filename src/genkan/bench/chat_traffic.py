@@ -38,9 +38,9 @@ _USAGE = {
 class Requests:
     """Makes the requests of one kind for the server on ``port`` of this machine, headers and all."""
 
-    def __init__(self, port: int, *, stream: bool, path: str = PATH) -> None:
+    def __init__(self, port: int, *, stream: bool, path: str = PATH, model: str = "default") -> None:
         body = {
-            "model": "default",
+            "model": model,
             "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}],
             "temperature": 0.2,
             "max_tokens": 64,

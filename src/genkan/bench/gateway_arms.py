@@ -57,9 +57,9 @@ def serving(names: Sequence[ArmName], cores: Cores, *, profiled: bool = False) -
         commands = {
             "raw_asgi": _raw_asgi(url),
             "bento_empty": _BENTO_EMPTY,
-            "genkan_bare": _genkan("genkan_bare", url, _BARE),
-            "genkan_unlimited": _genkan("genkan_unlimited", url, _LEDGER),
-            "genkan": _genkan("genkan", url, _LEDGER | _LIMITS, profiled=profiled),
+            "genkan_bare": genkan_command("genkan_bare", url, _BARE),
+            "genkan_unlimited": genkan_command("genkan_unlimited", url, _LEDGER),
+            "genkan": genkan_command("genkan", url, _LEDGER | _LIMITS, profiled=profiled),
         }
         arms: list[Arm] = []
         for name in names:
@@ -101,7 +101,7 @@ def _raw_asgi(upstream: str) -> Command:
     return Command("raw_asgi", line, {UPSTREAM_VARIABLE: upstream + traffic.PATH})
 
 
-def _genkan(name: str, upstream: str, settings: dict[str, Any], *, profiled: bool = False) -> Command:
+def genkan_command(name: str, upstream: str, settings: dict[str, Any], *, profiled: bool = False) -> Command:
     """This repository's service with that upstream alone and ``settings``; all else is as genkan's defaults have it.
 
     By default the ledger is kept, in an embedded Redis. ``_LIMITS`` are never reached.

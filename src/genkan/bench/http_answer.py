@@ -24,10 +24,11 @@ class AnswerReader:
     they keep.
     """
 
-    __slots__ = ("_body_at", "_closes", "_end", "_held", "_status")
+    __slots__ = ("_body_at", "_closes", "_end", "_held", "_status", "head")
 
     def __init__(self) -> None:
         self._held = bytearray()
+        self.head = b""  # of the newest answer, in lower case, each line with its CR LF
         self._forget()
 
     def feed(self, data: bytes) -> Answer | None:
@@ -65,6 +66,7 @@ class AnswerReader:
             raise WrongAnswer(f"no HTTP answer: {head[:40]!r}")
         self._status = int(head[9:12])
         self._body_at = at + 4
+        self.head = head
         self._closes = b"\r\nconnection: close\r\n" in head
         length = _content_length(head)
         if length is not None:

@@ -1,121 +1,92 @@
-"""Does the gateway keep memory? Many requests of every kind, and the worker's size: ``python -m genkan.bench.soak``."""
+"""What only shows after a long time or under a great load: ``python -m genkan.bench.soak``. Half an hour in all."""
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import count, islice
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import linear_regression
+from typing import Final
 
 import click
-import uvloop
 
-from genkan.bench import report
-from genkan.bench.chat_traffic import Requests, check_refused, check_stream, check_whole, malformed
-from genkan.bench.cores import divide, pinned
-from genkan.bench.gateway_arms import Arm, serving
+from genkan.bench import idle_streams, overload, report, soak_memory
+from genkan.bench.bars import Soaked, table
+from genkan.bench.cores import Cores, divide, pinned
 from genkan.bench.http_answer import WrongAnswer
-from genkan.bench.http_load import Call, Measured, connected
-from genkan.bench.server_process import ServerFailed, interruptible, rss_bytes
-
-CONNECTIONS = 64
-WARM_UP = 20_000  # requests; a tenth of a soak that is shorter than ten times that
-MAX_GROWTH_MB = 5.0
-SAMPLES = 90
-
-EVERY = 50  # requests, of which one each is
-MALFORMED, LEFT_UNANSWERED, LEFT_IN_STREAM = 10, 21, 32
+from genkan.bench.server_process import ServerFailed, interruptible
 
 
-def mixed_calls(port: int) -> Iterator[Call]:
-    """Calls without end: every second one a stream, and of 50 one malformed and two whose client leaves early."""
-    whole, stream, bad = Requests(port, stream=False), Requests(port, stream=True), malformed(port)
-    for number in count(1):
-        place = number % EVERY
-        if place == MALFORMED:
-            yield Call(bad, number, check_refused)
-        elif place == LEFT_UNANSWERED:
-            yield Call(whole(number), number, check_whole, "sent")
-        elif place == LEFT_IN_STREAM:
-            yield Call(stream(number), number, check_stream, "first_bytes")
-        elif number % 2:
-            yield Call(whole(number), number, check_whole)
-        else:
-            yield Call(stream(number), number, check_stream)
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of each."""
+
+    requests: int
+    streams: int
+    overload: overload.Times
+    event_s: float = idle_streams.EVENT_S
 
 
-@dataclass(slots=True)
-class Growth:
-    """A process's memory over the requests it has taken since the warm-up."""
+FULL: Final = Size(requests=500_000, streams=2_000, overload=overload.Times())
+QUICK: Final = Size(requests=5_000, streams=200, overload=overload.Times(capacity_s=2.0, overload_s=5.0), event_s=0.6)
 
-    requests: list[int] = field(default_factory=list)
-    rss_mb: list[float] = field(default_factory=list)
-
-    def add(self, requests: int, rss_mb: float) -> None:
-        self.requests.append(requests)
-        self.rss_mb.append(rss_mb)
-
-    @property
-    def grown_mb(self) -> float:
-        """From the first sample to the last; negative when it shrank."""
-        return self.rss_mb[-1] - self.rss_mb[0]
-
-    @property
-    def mb_per_100k(self) -> float:
-        """The slope of the line through all samples, in MB per 100,000 requests."""
-        return 1e5 * linear_regression(self.requests, self.rss_mb).slope
+Soak = Callable[[Cores, Size], Soaked]
 
 
-def sampled(calls: Iterator[Call], every: int, sample: Callable[[int], None]) -> Iterator[Call]:
-    """``calls``, with ``sample`` called before each one whose place is a multiple of ``every``, the first included."""
-    for place, call in enumerate(calls):
-        if place % every == 0:
-            sample(place)
-        yield call
+def _idle_streams(cores: Cores, size: Size) -> Soaked:
+    return idle_streams.soak(cores, size.streams, size.event_s)
 
 
-async def soak(arm: Arm, requests: int) -> tuple[Growth, Measured]:
-    """Make ``requests`` after a warm-up and watch the worker's memory. Raises WrongAnswer."""
-    growth = Growth()
-    calls = mixed_calls(arm.server.port)
-    async with connected(arm.server.port, CONNECTIONS) as load:
-        await load.run(islice(calls, min(WARM_UP, requests // 10)))
-        worker = arm.server.worker()
+def _overload(bottleneck: overload.Bottleneck, cores: Cores, size: Size) -> Soaked:
+    return overload.soak(cores, size.overload, bottleneck)
 
-        def sample(place: int) -> None:
-            growth.add(place, rss_bytes(worker) / 1e6)
 
-        measured = await load.run(sampled(islice(calls, requests), max(1, requests // SAMPLES), sample))
-        sample(requests)
-    return growth, measured
+def _memory(cores: Cores, size: Size) -> Soaked:
+    return soak_memory.soak(cores, size.requests)
+
+
+SOAKS: Final[Mapping[str, Soak]] = {
+    "idle-streams": _idle_streams,
+    **{f"overload-{bottleneck.name}": partial(_overload, bottleneck) for bottleneck in overload.BOTTLENECKS},
+    "memory": _memory,
+}
+
+
+def _chosen(only: tuple[str, ...]) -> dict[str, Soak]:
+    """Those that ``only`` names, or names the beginning of; all without it."""
+    return {name: soak for name, soak in SOAKS.items() if not only or name.startswith(only)}
+
+
+def _soaked(chosen: Mapping[str, Soak], size: Size) -> list[Soaked]:
+    """One after the other. Raises ServerFailed and WrongAnswer."""
+    cores = divide()
+    done = []
+    with interruptible(), pinned(cores.load):
+        for name, soak in chosen.items():
+            print(f"{name} …", file=sys.stderr, flush=True)
+            done.append(soak(cores, size))
+    return done
 
 
 @click.command()
-@click.option("--requests", type=click.IntRange(min=1_000), default=200_000, show_default=True)
+@click.option("--only", multiple=True, help="A soak, or how the names of several begin; may be repeated.")
+@click.option("--requests", type=click.IntRange(min=1_000), help=f"Of `memory`; {FULL.requests:,} if not given.")
+@click.option("--quick", is_flag=True, help="All at a small scale: shows that it works, measures nothing.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="bench/out", show_default=True)
-def main(requests: int, out: Path) -> None:
-    """Requests of every kind through genkan; fails when its worker has grown by more than 5 MB."""
-    cores = divide()
+def main(only: tuple[str, ...], requests: int | None, quick: bool, out: Path) -> None:
+    """Hold idle streams, overload the gateway, and make very many requests; fails where a bar is missed."""
+    size = QUICK if quick else FULL
+    if requests is not None:
+        size = Size(requests, size.streams, size.overload, size.event_s)
+    chosen = _chosen(only)
+    if not chosen:
+        raise click.UsageError(f"no soak is called so; there are {', '.join(SOAKS)}")
     try:
-        with interruptible(), pinned(cores.load), serving(["genkan"], cores) as [arm]:
-            growth, measured = uvloop.run(soak(arm, requests))
+        done = _soaked(chosen, size)
     except (ServerFailed, WrongAnswer) as error:
         raise click.ClickException(str(error)) from None
-    print(f"{requests:,} requests in {measured.elapsed_s:.0f} s, half of them streamed")
-    print(f"worker: {growth.rss_mb[0]:.1f} MB at first, {growth.rss_mb[-1]:.1f} MB at last")
-    print(f"slope: {growth.mb_per_100k:+.2f} MB per 100,000 requests")
-    result = {
-        "requests": requests,
-        "start_mb": growth.rss_mb[0],
-        "end_mb": growth.rss_mb[-1],
-        "grown_mb": growth.grown_mb,
-        "mb_per_100k": growth.mb_per_100k,
-        "rps": measured.ended / measured.elapsed_s,
-    }
-    if growth.grown_mb > MAX_GROWTH_MB:
-        print(f"it grew by {growth.grown_mb:.1f} MB, and {MAX_GROWTH_MB:g} MB are allowed", file=sys.stderr)
-    report.finish(out, "soak", result)
-    if growth.grown_mb > MAX_GROWTH_MB:
+    print(table(done))
+    report.finish(out, "soak", {soaked.name: {**soaked.figures, "is_met": soaked.is_met} for soaked in done})
+    if not all(soaked.is_met for soaked in done):
         sys.exit(1)
 
 

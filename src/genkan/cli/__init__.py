@@ -9,12 +9,16 @@ from pathlib import Path
 import click
 
 from genkan import __version__
+from genkan.cli.bench import bench
 from genkan.cli.cache import cache
 from genkan.cli.canary import canary
 from genkan.cli.cost import cost
 from genkan.cli.cost_report import report
+from genkan.cli.drain import drain
 from genkan.cli.keys import keys
 from genkan.cli.ledger import ledger
+from genkan.cli.metrics import metrics
+from genkan.cli.models import models
 from genkan.config import Config, config_path, load
 from genkan.errors import ConfigError
 from genkan.preflight import check_settings
@@ -62,6 +66,10 @@ main.add_command(cost)
 main.add_command(ledger)
 main.add_command(cache)
 main.add_command(canary)
+main.add_command(drain)
+main.add_command(bench)
+main.add_command(models)
+main.add_command(metrics)
 cost.add_command(report)
 
 

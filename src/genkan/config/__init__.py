@@ -6,6 +6,7 @@ table are made from these declarations. `file.py` reads the file and the environ
 
 from genkan.config.base import Section
 from genkan.config.cache import CacheConfig, EmbedderConfig, JudgeConfig, RouteCacheConfig
+from genkan.config.drain import DrainConfig
 from genkan.config.file import DEFAULT_PATH, OVERRIDE_PREFIX, PATH_VARIABLE, config_path, load
 from genkan.config.limits import (
     Algorithm,
@@ -18,6 +19,7 @@ from genkan.config.limits import (
     RateConfig,
     TenantConfig,
 )
+from genkan.config.model_servers import ServeConfig
 from genkan.config.routing import (
     AffinityConfig,
     Assignment,
@@ -36,9 +38,9 @@ from genkan.config.sections import (
     RetryConfig,
     RouteConfig,
     ServerConfig,
-    TelemetryConfig,
 )
 from genkan.config.store import KeysConfig, LedgerConfig, RedisConfig, WhenLostConfig
+from genkan.config.telemetry import OtlpConfig, TelemetryConfig
 from genkan.config.upstreams import (
     BreakerConfig,
     ConnectionsConfig,
@@ -63,6 +65,7 @@ __all__ = [
     "Config",
     "ConnectionsConfig",
     "DeploymentConfig",
+    "DrainConfig",
     "EmbedderConfig",
     "EngineUpstreamConfig",
     "FallbackReason",
@@ -77,6 +80,7 @@ __all__ = [
     "ModelConfig",
     "ModelDefaults",
     "OpenAiUpstreamConfig",
+    "OtlpConfig",
     "Period",
     "PriceConfig",
     "PricesConfig",
@@ -87,6 +91,7 @@ __all__ = [
     "RouteCacheConfig",
     "RouteConfig",
     "Section",
+    "ServeConfig",
     "ServerConfig",
     "TelemetryConfig",
     "TenantConfig",

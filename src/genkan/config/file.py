@@ -21,7 +21,7 @@ from genkan.errors import ConfigError
 DEFAULT_PATH = Path("configs/local.yaml")
 PATH_VARIABLE = "GENKAN_CONFIG"
 OVERRIDE_PREFIX = "GENKAN__"
-_KINDS = "'engine' or 'openai'"
+_KINDS = "'engine', 'openai', 'vllm' or 'sglang'"
 _SECRETIVE = frozenset({"headers", "base_url", "api_key_env", "url", "url_env", "secret_env"})
 
 

@@ -7,9 +7,11 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from genkan.config.base import Name, Seconds, Section
 from genkan.config.cache import CacheConfig, EmbedderConfig, RouteCacheConfig
+from genkan.config.drain import DrainConfig
 from genkan.config.limits import LimitConfig, LimitsConfig, PricesConfig, TenantConfig
 from genkan.config.routing import AffinityConfig, CanaryConfig, HedgeConfig, ResumeConfig, TruncateMode
 from genkan.config.store import KeysConfig, LedgerConfig, RedisConfig
+from genkan.config.telemetry import TelemetryConfig
 from genkan.config.upstreams import EngineUpstreamConfig, OpenAiUpstreamConfig, UpstreamConfig
 from genkan.engine.config import EngineConfig
 
@@ -29,6 +31,15 @@ class ServerConfig(Section):
     send_timeout_s: Seconds = Field(
         default=30.0, description="Time a client may take nothing of an answer that waits for it."
     )
+    max_lag_s: float = Field(
+        default=0.025,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="How far a worker's event loop may lag behind for a tenth of a second, by its own work; then new "
+        "requests get a 503 at once until it has caught up. 0: never.",
+    )
+    drain: DrainConfig = DrainConfig()
 
 
 class ModelDefaults(Section):
@@ -146,20 +157,15 @@ class RouteConfig(Section):
     )
     canary: CanaryConfig | None = Field(default=None, description="Left out, the chain answers every request.")
     cache: RouteCacheConfig = RouteCacheConfig()
+    log_content: Literal["off", "redacted"] = Field(
+        default="off",
+        description="Whether the log has prompts and answers, without what looks like a key, a card or an address.",
+    )
 
-    @field_validator("truncate", mode="before")
+    @field_validator("truncate", "log_content", mode="before")
     @classmethod
     def _off_is_no_truth_value(cls, value: object) -> object:
         return "off" if value is False else value  # YAML 1.1 reads a bare off so
-
-
-class TelemetryConfig(Section):
-    """Logs."""
-
-    log_format: Literal["auto", "text", "json"] = Field(
-        default="auto", description="`auto` is text on a terminal and JSON elsewhere."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(Section):

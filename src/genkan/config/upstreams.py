@@ -1,12 +1,14 @@
 """The configuration of what answers requests: the embedded engine, and any server with OpenAI's API."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from genkan.config.base import Name, Seconds, Section
+from genkan.config.model_servers import ServeConfig
 
 #: Headers that genkan writes itself.
 _OWN_HEADERS = frozenset(
@@ -27,6 +29,7 @@ _OWN_HEADERS = frozenset(
 _BASE_URL = re.compile(
     r"https?://([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%:@-]+)*/?"
 )
+_URL_RULE = "must be http:// or https://, a host, perhaps a port and a path, and nothing else"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,64}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
 
@@ -87,11 +90,32 @@ class EngineUpstreamConfig(_Upstream):
     kind: Literal["engine"]
 
 
-class OpenAiUpstreamConfig(_Upstream):
-    """A server with OpenAI's API: a provider, vLLM, SGLang, Ollama, llama-server."""
+#: What is known of vLLM and SGLang, and need not be said of them.
+_OF_MODEL_SERVERS: dict[str, Any] = {"prefill": "vllm", "counts_tokens": True}
+#: And of those that genkan starts itself, beside the gateway: to ask costs nothing, and they come back soon.
+_OF_OUR_SERVERS: dict[str, Any] = {"health": {"interval_s": 2.0}, "breaker": {"open_s": 5.0}}
 
-    kind: Literal["openai"]
-    base_url: str = Field(description="Where the API begins, such as `https://api.openai.com/v1`.")
+
+class OpenAiUpstreamConfig(_Upstream):
+    """A server with OpenAI's API: a provider, vLLM, SGLang, Ollama, llama-server.
+
+    ``vllm`` and ``sglang`` are kinds of their own: they take a salt for their prefix cache, and genkan can start them.
+    """
+
+    kind: Literal["openai", "vllm", "sglang"]
+    serve: ServeConfig | None = Field(
+        default=None, description="Of kind `vllm` or `sglang`: genkan starts it, instead of a `base_url`."
+    )
+    base_url: str = Field(
+        default="",
+        validate_default=True,
+        description="Where the API begins, such as `https://api.openai.com/v1`; must be there unless `serve` is.",
+    )
+    share_prefix_cache: bool = Field(
+        default=False,
+        description="Of kind `vllm` or `sglang`: tenants share what was computed of prompts that begin alike, and can "
+        "tell by its time that another has sent one. Off, each has a `cache_salt` of its own.",
+    )
     api_key_env: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
@@ -114,7 +138,7 @@ class OpenAiUpstreamConfig(_Upstream):
         description="How it goes on with an answer that was begun elsewhere, given as the last message: of itself "
         "(`message`), by `continue_final_message` (`vllm`, SGLang too), or by `prefix: true` in that message "
         "(DeepSeek's beta; Mistral, which repeats it: `prefix-echoed`). `none`: it is asked anew, and what it repeats "
-        "is left out.",
+        "is left out. Of kind `vllm` or `sglang`: `vllm`.",
     )
     raw_completions: bool = Field(
         default=True,
@@ -122,14 +146,45 @@ class OpenAiUpstreamConfig(_Upstream):
         "beginning; off for Ollama, which puts a chat's form around them.",
     )
     counts_tokens: bool = Field(
-        default=False, description="Whether it has vLLM's `/tokenize`, beside `/v1`, to count a prompt's tokens with."
+        default=False,
+        description="Whether it has vLLM's `/tokenize`, beside `/v1`, to count a prompt's tokens with. Of kind `vllm` "
+        "or `sglang`: true.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_kind(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("kind") not in ("vllm", "sglang"):
+            return given
+        ours = {} if given.get("serve") is None else _OF_OUR_SERVERS
+        return {**_OF_MODEL_SERVERS, **ours, **given}
+
+    @field_validator("serve")
+    @classmethod
+    def _can_be_served(cls, serve: ServeConfig | None, info: ValidationInfo) -> ServeConfig | None:
+        if serve is not None and info.data.get("kind") == "openai":
+            raise ValueError("genkan starts servers of kind 'vllm' and 'sglang' only")
+        return serve
+
+    @field_validator("share_prefix_cache")
+    @classmethod
+    def _has_salts(cls, shared: bool, info: ValidationInfo) -> bool:
+        if shared and info.data.get("kind") == "openai":
+            raise ValueError("is for kinds 'vllm' and 'sglang'; others are sent no salt of ours")
+        return shared
 
     @field_validator("base_url")
     @classmethod
-    def _is_plain_http(cls, url: str) -> str:
+    def _is_plain_http(cls, url: str, info: ValidationInfo) -> str:
+        serve, kind = info.data.get("serve"), info.data.get("kind")
+        if serve is not None and kind is not None:
+            if url not in ("", serve.base_url(kind)):
+                raise ValueError("goes without 'serve', which says where its servers are")
+            return str(serve.base_url(kind))
+        if not url:
+            raise PydanticCustomError("missing", f"Field required: {_URL_RULE}")
         if not _BASE_URL.fullmatch(url) or not _has_host_and_port(url):
-            raise ValueError("must be http:// or https://, a host, perhaps a port and a path, and nothing else")
+            raise ValueError(_URL_RULE)
         return url.rstrip("/")
 
     @field_validator("headers")

@@ -186,7 +186,7 @@ def _loaded(path: Path, architecture: str, num_values: int, dtype: torch.dtype, 
     transformers.utils.logging.disable_progress_bar()
     try:
         _check_size(path, architecture, num_values)
-        model, said = transformers.AutoModelForCausalLM.from_pretrained(
+        model, said = transformers.AutoModelForCausalLM.from_pretrained(  # nosec B615  # local files only
             path,
             dtype=dtype,
             attn_implementation=_NAME,
@@ -216,7 +216,9 @@ def _check_size(path: Path, architecture: str, num_values: int) -> None:
     """Refuses a description of far more weights than the files have: transformers makes them up before it complains."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(  # nosec B615  # local files only
+        path, trust_remote_code=False, local_files_only=True
+    )
     with torch.device("meta"):  # where weights have a shape and take no memory
         empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     described = sum(parameter.numel() for parameter in empty.parameters())

@@ -31,6 +31,9 @@ def _identity(config: Config, model: ModelConfig) -> bytes:
         if isinstance(upstream, EngineUpstreamConfig):
             engine = config.engine_of(model)
             places.append(["engine", engine.model, engine.profile])
+        elif (serve := upstream.serve) is not None:
+            places.append([upstream.kind, serve.model, serve.dtype, serve.quantization, place.model or model.name])
         else:
             places.append([upstream.base_url, place.model or model.name, sorted(upstream.headers.items())])
-    return orjson.dumps([_FORMAT, model.name, model.revision, model.defaults.model_dump(), places])
+    apart = [place for index, place in enumerate(places) if place not in places[:index]]  # replicas are alike
+    return orjson.dumps([_FORMAT, model.name, model.revision, model.defaults.model_dump(), apart])

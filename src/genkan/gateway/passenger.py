@@ -139,3 +139,4 @@ def _mirror(asked: Answer, answer: Answer) -> None:
     """Have ``answer`` say what is known of the one that is behind it."""
     answer.usage, answer.pieces, answer.text_bytes = asked.usage, asked.pieces, asked.text_bytes
     answer.cost_nano_usd, answer.filtered = asked.cost_nano_usd, asked.filtered
+    answer.finish_reason = asked.finish_reason

@@ -27,6 +27,7 @@ from genkan.wire.usage import Usage
 
 Header = tuple[bytes, bytes]
 _FREE = ((b"x-genkan-attempts", b"0"), (b"x-genkan-cost-usd", b"0.000000000"))
+_BYPASS = b"bypass"  # of an answer that no cache was asked for
 _PRIVATE = (b"cache-control", b"private, no-store")  # nobody on the way may store it a second time
 
 
@@ -95,6 +96,7 @@ class Pipeline:
         ticket = await self._admissions.admit(request, caller, chain)
         if cut is not None:
             ticket.headers.append(cut)
+            ticket.is_cut = True
         if visit is not None:
             return await self._visited(visit, chain, request, ticket)
         try:  # as `_ask`, without a coroutine more: most requests pass here
@@ -103,7 +105,7 @@ class Pipeline:
             ticket.failed(error)
             raise
         ticket.answered(answer, walk.answering)
-        return self._named(answer, walk, ticket, b"bypass")
+        return self._named(answer, walk, ticket, _BYPASS)
 
     async def _visited(self, visit: Visit, chain: Chain, request: GenerationRequest, ticket: Ticket) -> Answer:
         """An answer to a request that may get a stored one, or whose own may be stored."""
@@ -181,6 +183,7 @@ class Pipeline:
         stored, tier = hit
         assert stored.usage is not None  # see StoredAnswer.may_be_stored
         answer = replayed(stored, ticket.request_id, request)
+        answer.finish_reason = "stop"  # no other is ever stored
         ticket.spare(Spared(tier, stored.deployment, stored.usage, stored.cost_nano_usd))
         answer.cost_nano_usd = 0
         answer.fields = {**_who(stored.deployment), "attempts": 0, "cache": tier}
@@ -207,6 +210,12 @@ class Pipeline:
         ]
         if (cost := answer.cost_nano_usd) is not None:
             answer.headers.append((b"x-genkan-cost-usd", f"{cost // 10**9}.{cost % 10**9:09d}".encode()))
+        if cache is not _BYPASS:
+            answer.fields["cache"] = cache.decode()
+        if ticket.is_cut:
+            answer.fields["truncated"] = True
+        if (arm := walk.chain.arm) is not None:
+            answer.fields["arm"] = arm.name
         if walk.hedged is not None:
             answer.fields["hedged"] = walk.hedged
             answer.headers.append((b"x-genkan-hedged", walk.hedged.encode()))

@@ -97,6 +97,7 @@ class Ticket:
         "_usage",
         "_whole",
         "headers",
+        "is_cut",
         "max_tokens",
         "redis_left",
         "request_id",
@@ -125,6 +126,7 @@ class Ticket:
         """
         self.request_id, self.tenant = caller.request_id, caller.tenant
         self.headers = headers
+        self.is_cut = False  # its chat did not fit as it was
         self.max_tokens = max_tokens
         self.redis_left = redis_left
         self._till = till
@@ -159,6 +161,8 @@ class Ticket:
     def attempt_begun(self, deployment: Deployment, attempt: int, room: Reservation | None) -> Call:
         call = Call(f"{self.request_id}.{attempt}", self._caller.tenant, self._bound_at(deployment))
         self._attempts.append(_Attempt(deployment, room, call))
+        if (trace := self._caller.trace) is not None:
+            call.traceparent = trace.attempt_begun(call.id, deployment.name)
         if self._is_recorded:
             self._till.ledger.attempt_begun(self.request_id, attempt, deployment.name)
         return call
@@ -274,6 +278,8 @@ class Ticket:
     def _end(self, ended: "_Attempt", state: str) -> None:
         """Note the state, and give back what it holds of its upstream's limits."""
         ended.state = state
+        if (trace := self._caller.trace) is not None:
+            trace.attempt_ended(ended.call.id, state, ended.usage)
         if not ended.call.is_sent:
             ended.cost_nano_usd = 0
         room, ended.room = ended.room, None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from genkan.errors import InvalidRequest
+from genkan.errors import InvalidRequest, UnsupportedOption
 from genkan.wire.chat import CompletionRequest, GenerationRequest
 
 MAX_ANSWERS = 8  # to one prompt
@@ -19,7 +19,7 @@ def check_bounds(request: GenerationRequest, vocab_size: int) -> None:
     if isinstance(request, CompletionRequest):
         best_of = request.raw.get("best_of")
         if best_of not in (None, n):
-            raise InvalidRequest(f"'best_of' must be 'n', {n}, for this model; given: {best_of}.", param="best_of")
+            raise UnsupportedOption("best_of", f"it must be 'n', {n}; given: {best_of}")
         if (given := len(request.prompts)) > MAX_PROMPTS:
             raise InvalidRequest(
                 f"'prompt' must be at most {MAX_PROMPTS} prompts for this model; given: {given}.", param="prompt"

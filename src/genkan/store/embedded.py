@@ -159,7 +159,8 @@ def _published(folder: Path) -> Path | None:
 
 def _make_socket_folder() -> Path:
     """A new one that only we may enter, where the path of a socket is short enough."""
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp makes a name nobody can guess
+    # mkdtemp makes a name nobody can guess
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  # nosec B108
         with suppress(OSError):
             folder = Path(tempfile.mkdtemp(prefix=_SOCKET_FOLDER, dir=parent))
             if len(os.fsencode(folder / _SOCKET)) <= _PATH_BYTES:

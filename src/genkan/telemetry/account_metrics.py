@@ -1,10 +1,11 @@
-"""What limits, budgets and the ledger do, as metrics; their names, units and labels."""
+"""What limits, budgets and the ledger do, as metrics."""
 
 from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from genkan.store.accounts import Outcome
+from genkan.telemetry import catalog
 from genkan.telemetry.bound import Bound
 from genkan.telemetry.tally import Tally
 from genkan.wire.usage import Usage
@@ -26,49 +27,23 @@ class AccountMetrics:
         self._declare_ledger(registry)
 
     def _declare_admissions(self, registry: CollectorRegistry) -> None:
-        self._denied = Counter(
-            "genkan_denied", "Requests that a limit or a budget refused", ["scope", "kind", "unit"], registry=registry
-        )
-        self._unchecked = Counter(
-            "genkan_admitted_locally", "Requests let in while Redis was slow or gone", registry=registry
-        )
-        self._warnings = Counter(
-            "genkan_budget_warnings", "Answers that warned of a budget", ["scope"], registry=registry
-        )
-        self._tokens = Counter(
-            "genkan_tokens", "Tokens of answers; cached ones are also prompt ones", ["deployment", "kind"],
-            registry=registry,
-        )  # fmt: skip
-        self._cost = Counter("genkan_cost_usd", "What answers cost their clients", ["deployment"], registry=registry)
-        self._saved = Counter(
-            "genkan_saved_usd", "What prompt tokens read from upstreams' caches saved", ["deployment"],
-            registry=registry,
-        )  # fmt: skip
-        self._spared = Counter(
-            "genkan_spared_tokens", "Tokens of stored answers, and of those shared with another request",
-            ["deployment"], registry=registry,
-        )  # fmt: skip
-        self._spared_cost = Counter(
-            "genkan_spared_usd", "What stored and shared answers had cost", ["deployment"], registry=registry
-        )
-        self._unpriced = Counter(
-            "genkan_unpriced", "Answers whose price is not known", ["deployment"], registry=registry
-        )
+        self._denied = catalog.DENIED.on(registry)
+        self._unchecked = catalog.ADMITTED_LOCALLY.on(registry)
+        self._warnings = catalog.BUDGET_WARNINGS.on(registry)
+        self._tokens = catalog.TOKENS.on(registry)
+        self._cost = catalog.COST_USD.on(registry)
+        self._saved = catalog.SAVED_USD.on(registry)
+        self._spared = catalog.SPARED_TOKENS.on(registry)
+        self._spared_cost = catalog.SPARED_USD.on(registry)
+        self._unpriced = catalog.UNPRICED.on(registry)
 
     def _declare_ledger(self, registry: CollectorRegistry) -> None:
-        self._settled = Counter("genkan_ledger_settled", "Requests settled in Redis", ["outcome"], registry=registry)
-        self._lost = Counter("genkan_ledger_lost", "Requests closed as lost", registry=registry)
-        self._left = Counter("genkan_ledger_left", "Settlements left to the journal", registry=registry)
-        self._refused = Counter("genkan_ledger_refused", "Settlements that Redis does not take", registry=registry)
-        self._unwritten = Counter(
-            "genkan_journal_failures", "Records that could not be written to the journal at once", registry=registry
-        )
-        self._queued = Gauge(
-            "genkan_ledger_queue",
-            "Settlements that wait to be sent",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
+        self._settled = catalog.LEDGER_SETTLED.on(registry)
+        self._lost = catalog.LEDGER_LOST.on(registry)
+        self._left = catalog.LEDGER_LEFT.on(registry)
+        self._refused = catalog.LEDGER_REFUSED.on(registry)
+        self._unwritten = catalog.JOURNAL_FAILURES.on(registry)
+        self._queued = catalog.LEDGER_QUEUE.on(registry)
 
     def denied(self, kind: str, unit: str, scope: str) -> None:
         self._tally.count(self._of(self._denied, scope, kind, unit))

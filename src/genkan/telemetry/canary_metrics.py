@@ -1,16 +1,16 @@
-"""How canaries and what they are compared with do, as metrics; their names, units, labels and buckets."""
+"""How canaries and what they are compared with do, as metrics."""
 
 from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from genkan.gateway.arm import Sample
 from genkan.gateway.canary.experiment import State
 from genkan.gateway.canary.record import AUTO, Record
+from genkan.telemetry import catalog
 from genkan.telemetry.bound import Bound
 from genkan.telemetry.tally import Tally
 
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STATES: Final[dict[State, int]] = {"running": 0, "no_worse": 1, "worse": 2, "promoted": 3, "rolled_back": 4}
 _NANO: Final = 10**9
 
@@ -24,45 +24,14 @@ class CanaryMetrics:
     def __init__(self, tally: Tally, registry: CollectorRegistry = REGISTRY) -> None:
         self._tally = tally
         self._of = Bound().of
-        self._declare_arms(registry)
-        self._state = Gauge(
-            "genkan_canary_state",
-            "0 running, 1 found no worse, 2 found worse, 3 promoted, 4 rolled back",
-            ["route"],
-            multiprocess_mode="livemostrecent",
-            registry=registry,
-        )
-        self._decisions = Counter(
-            "genkan_canary_decisions", "Canaries decided or begun anew", ["route", "state", "by"], registry=registry
-        )
-        self._dropped = Counter(
-            "genkan_canary_shadows_dropped", "Copies not made as too many were under way", ["route"], registry=registry
-        )
-
-    def _declare_arms(self, registry: CollectorRegistry) -> None:
-        arm = ["route", "arm"]
-        self._requests = Counter(
-            "genkan_canary_requests",
-            "Requests of an experiment: ok, or failed by what the arm tries",
-            [*arm, "outcome"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "genkan_canary_seconds",
-            "From admission to the end of an answer that did not fail",
-            arm,
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._ttft = Histogram(
-            "genkan_canary_ttft_seconds",
-            "From admission to the first token of a stream that did not fail",
-            arm,
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._cost = Counter("genkan_canary_cost_usd", "What an arm's answers cost", arm, registry=registry)
-        self._tokens = Counter("genkan_canary_tokens", "Tokens of an arm's answers", arm, registry=registry)
+        self._state = catalog.CANARY_STATE.on(registry)
+        self._decisions = catalog.CANARY_DECISIONS.on(registry)
+        self._dropped = catalog.CANARY_SHADOWS_DROPPED.on(registry)
+        self._requests = catalog.CANARY_REQUESTS.on(registry)
+        self._seconds = catalog.CANARY_SECONDS.on(registry)
+        self._ttft = catalog.CANARY_TTFT_SECONDS.on(registry)
+        self._cost = catalog.CANARY_COST_USD.on(registry)
+        self._tokens = catalog.CANARY_TOKENS.on(registry)
 
     def watched(self, route: str) -> None:
         """The route has a canary, of which nothing else is known yet."""

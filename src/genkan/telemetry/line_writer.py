@@ -32,6 +32,8 @@ class LineWriter:
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._dropped = 0
+        #: Is told, in the thread that writes, how many lines were dropped.
+        self.on_dropped: Callable[[int], object] | None = None
         self._some_wait = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -86,6 +88,8 @@ class LineWriter:
     def _write_waiting(self) -> None:
         lines, dropped = self._take()
         if dropped:
+            if self.on_dropped is not None:
+                self.on_dropped(dropped)
             what = f"{dropped} lines were dropped"
             lines.append(json_line({"level": "warning", "logger": "genkan.telemetry", "message": what}))
         if not lines:

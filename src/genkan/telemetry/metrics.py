@@ -1,88 +1,87 @@
-"""Every metric: its name, unit, labels and buckets.
-
-BentoML collects the values of all processes in files and shows them together on ``GET /metrics``.
-"""
+"""Requests as clients see them, and what the engines do, as metrics."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from genkan.clock import Clock, SystemClock
 from genkan.engine.statistics import EngineStatistics, StepReport
+from genkan.telemetry import catalog
+from genkan.telemetry.bound import Bound
 from genkan.telemetry.tally import Tally
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-_STEP_SECONDS = (0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
-_BATCH_SIZES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_CHUNK_TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
+_SHOWN_EVERY_S: Final = 0.5
 
 #: Bytes of a GPU's memory, by kind.
 Memory = Callable[[], Mapping[str, int]]
 
 
 class HttpMetrics:
-    """Requests as clients see them. Labels are bounded: ``path`` is a known path or "other"."""
+    """Requests as clients see them. Labels are bounded: ``path`` is a known path or "other", and codes are ours.
+
+    Who takes a request adds to ``in_flight``, by its path, and takes away again; that is shown twice a second.
+    """
 
     def __init__(self, tally: Tally, registry: CollectorRegistry = REGISTRY) -> None:
         self._tally = tally
-        self._seconds = Histogram(
-            "genkan_request_seconds",
-            "From a request's headers to the end of its answer",
-            ["path"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._requests = Counter("genkan_requests", "Requests answered", ["path", "status"], registry=registry)
-
+        self._seconds = catalog.REQUEST_SECONDS.on(registry)
+        self._requests = catalog.REQUESTS.on(registry)
+        self._in_flight = catalog.REQUESTS_IN_FLIGHT.on(registry)
+        self._errors = catalog.ERRORS.on(registry)
+        self._gone = catalog.CLIENTS_GONE.on(registry)
         self._took: dict[tuple[str, int], Callable[[float], None]] = {}
+        self._of = Bound().of
+        self.in_flight: defaultdict[str, int] = defaultdict(int)
+        self._shown: dict[str, int] = {}
+        self._looked_s = -math.inf
 
     def finished(self, path: str, status: int, seconds: float) -> None:
+        """A request was answered, or refused."""
         took = self._took.get((path, status))
         if took is None:
             requests, in_seconds = self._requests.labels(path, str(status)), self._seconds.labels(path)
             took = self._took[path, status] = partial(self._tally.took, requests, in_seconds)
         took(seconds)
 
+    def failed(self, path: str, code: str) -> None:
+        """Its client was told of an error."""
+        self._tally.count(self._of(self._errors, path, code))
+
+    def left(self, path: str) -> None:
+        """Its client left before the end."""
+        self._tally.count(self._of(self._gone, path))
+
+    def looked(self, now_s: float, lag_s: float, own_lag_s: float) -> None:
+        """Called by a LoopWatch, many times a second."""
+        if now_s - self._looked_s >= _SHOWN_EVERY_S:
+            self._looked_s = now_s
+            self.show_in_flight()
+
+    def show_in_flight(self) -> None:
+        """Write how many requests are under way, where that has changed."""
+        for path, number in self.in_flight.items():
+            if self._shown.get(path) != number:
+                self._shown[path] = number
+                self._of(self._in_flight, path).set(number)
+
 
 class EngineMetrics:
     """What the engines do, by ``model``. One process writes them, so the newest value is the value."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        gauges = {
-            "running": ("running_sequences", "Sequences in generation"),
-            "waiting": ("waiting_sequences", "Sequences in the queue"),
-            "blocks": ("kv_blocks", "KV blocks in all"),
-            "free_blocks": ("kv_free_blocks", "KV blocks that hold nothing"),
-            "host_blocks": ("kv_host_blocks", "Blocks in the machine's memory for what a GPU swaps out"),
-            "free_host_blocks": ("kv_free_host_blocks", "Of these, blocks that hold nothing"),
-            "cached_pages": ("prefix_pages", "Pages in the prefix cache, each a KV block"),
-            "pinned_pages": ("prefix_pinned_pages", "Pages of the prefix cache that are pinned"),
-        }
-        counters = {
-            "generated_tokens": ("generated_tokens", "Tokens generated"),
-            "prompt_tokens": ("prompt_tokens", "Prompt tokens of sequences that ran"),
-            "cached_tokens": ("cached_tokens", "Prompt tokens found in the prefix cache"),
-            "preemptions": ("preemptions", "Sequences that had to give up their blocks and wait again"),
-            "swaps": ("swaps", "Of these, sequences whose blocks were copied to the machine's memory"),
-            "failed_steps": ("failed_steps", "Steps in which some sequence failed"),
-            "evictions": ("prefix_evictions", "Pages of the prefix cache dropped for room"),
-            "prefix_queries": ("prefix_queries", "Sequences that looked for their prompt in the prefix cache"),
-            "prefix_hits": ("prefix_hits", "Sequences that found some of it"),
-        }
-        self.gauges = {field: _gauge(name, what, registry) for field, (name, what) in gauges.items()}
-        self.counters = {
-            field: Counter(f"genkan_engine_{name}", what, ["model"], registry=registry)
-            for field, (name, what) in counters.items()
-        }
-        self.kv_use = _gauge("kv_use_ratio", "Share of the KV blocks that hold something", registry)
-        self.memory = _gauge("gpu_memory_bytes", "Memory of the GPU, by what it is", registry, "kind")
-        self.step = _histogram("step_seconds", "One step of the engine", _STEP_SECONDS, registry)
-        self.batch = _histogram("batch_sequences", "Sequences that decode in a step", _BATCH_SIZES, registry)
-        self.chunk = _histogram("prefill_tokens", "Prompt tokens computed in a step", _CHUNK_TOKENS, registry)
-        self.first = _histogram("ttft_seconds", "From submission to the first token", _SECONDS, registry)
-        self.gap = _histogram("itl_seconds", "Between two tokens of a sequence", _STEP_SECONDS, registry)
+        self.gauges = {field: entry.on(registry) for field, entry in catalog.ENGINE_GAUGES.items()}
+        self.counters = {field: entry.on(registry) for field, entry in catalog.ENGINE_COUNTERS.items()}
+        self.kv_use = catalog.ENGINE_KV_USE.on(registry)
+        self.memory = catalog.ENGINE_GPU_MEMORY.on(registry)
+        self.step = catalog.ENGINE_STEP.on(registry)
+        self.batch = catalog.ENGINE_BATCH.on(registry)
+        self.chunk = catalog.ENGINE_CHUNK.on(registry)
+        self.first = catalog.ENGINE_TTFT.on(registry)
+        self.gap = catalog.ENGINE_ITL.on(registry)
 
     def of(self, model: str, memory: Memory | None = None, clock: Clock | None = None) -> "ModelMetrics":
         """The observer of one model's engine; ``memory`` gives the GPU's, in bytes by kind, where there is one."""
@@ -131,11 +130,3 @@ class ModelMetrics:
             self._read_at_s = self._clock.monotonic()
             for kind, num_bytes in self._read_memory().items():
                 self._memory(kind).set(num_bytes)
-
-
-def _gauge(name: str, what: str, registry: CollectorRegistry, *labels: str) -> Gauge:
-    return Gauge(f"genkan_engine_{name}", what, ["model", *labels], multiprocess_mode="mostrecent", registry=registry)
-
-
-def _histogram(name: str, what: str, buckets: Sequence[float], registry: CollectorRegistry) -> Histogram:
-    return Histogram(f"genkan_engine_{name}", what, ["model"], buckets=buckets, registry=registry)

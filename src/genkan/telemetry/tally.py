@@ -9,7 +9,7 @@ import asyncio
 from bisect import bisect_left
 from collections import Counter as Multiset
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from prometheus_client import Counter, Histogram
@@ -24,6 +24,11 @@ class Tally:
         self._counts: defaultdict[Counter, float] = defaultdict(int)
         self._values: defaultdict[Histogram, list[float]] = defaultdict(list)
         self._is_due = False
+        self._before: list[Callable[[], None]] = []
+
+    def before_writing(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called whenever what waits is about to be written; it may add to that."""
+        self._before.append(call)
 
     def count(self, counter: Counter, by: float = 1) -> None:
         """So much more; ``counter`` has its labels already."""
@@ -37,6 +42,11 @@ class Tally:
         if not self._is_due:
             self._schedule()
 
+    def observe_all(self, histogram: Histogram, values: Sequence[float]) -> None:
+        """More values; for what is called before writing."""
+        if values:
+            self._values[histogram] += values
+
     def took(self, counter: Counter, histogram: Histogram, seconds: float) -> None:
         """One more in ``counter``, that took ``seconds``."""
         self._counts[counter] += 1
@@ -46,6 +56,8 @@ class Tally:
 
     def flush(self) -> None:
         """Write all that waits."""
+        for call in self._before:
+            call()
         self._is_due = False
         counts, self._counts = self._counts, defaultdict(int)
         observed, self._values = self._values, defaultdict(list)

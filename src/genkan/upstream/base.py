@@ -36,6 +36,7 @@ class Answer:
         "cost_nano_usd",
         "fields",
         "filtered",
+        "finish_reason",
         "headers",
         "pieces",
         "repeats",
@@ -54,6 +55,7 @@ class Answer:
         self.text_bytes = 0
         self.cost_nano_usd: int | None = None
         self.filtered = False
+        self.finish_reason: str | None = None  # of the first choice, once it has passed; for the log
         self.said: Said | None = None
         self.repeats = False
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -96,6 +98,7 @@ class Call:
     max_tokens: int | None = None  # a bound on the answer, where the client set none and a budget needs one
     continuation: Continuation | None = None  # the upstream gives only what comes after it
     keep_bytes: int = KEPT_BYTES  # so much of what a stream says is kept
+    traceparent: bytes = field(default=b"", compare=False)  # where the request is traced
     is_sent: bool = field(default=False, compare=False)  # as soon as bytes may go out, and it may cost something
 
 

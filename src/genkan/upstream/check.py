@@ -130,6 +130,8 @@ async def _check_openai(
         unknown = _unknown(upstream.name, [name for name in wanted if not is_listed(name, models)], models)
         about = await _about_key(session, upstream, credential)
     except UpstreamError as error:
+        if upstream.serve is not None and isinstance(error, ConnectFailed | TimedOut):
+            return [*findings, Finding(upstream.name, "warning", "not running; genkan starts it, and it takes minutes")]
         return [*findings, Finding(upstream.name, "error", _explained(error, upstream, credential))]
     there = "1 model there" if len(models) == 1 else f"{len(models)} models there"
     return [*findings, *(unknown or [Finding(upstream.name, "ok", f"{there}; {about}")])]

@@ -6,8 +6,9 @@ key elsewhere), no proxy is taken from the environment, and headers are built he
 HTTP client's exceptions become ours in this file and nowhere else.
 """
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,7 @@ class HttpUpstream(ABC):
         self.timeouts = timeouts
         self.bulkhead = bulkhead
         self.queue_s = kept.queue_s
+        self.waited: Callable[[float], None] | None = None  # is told how long each that waited did
         self.naming = _Named(self)
         self.client = HttpClient(
             dial, connect_s=timeouts.connect_s, keep_alive=kept.keep_alive, keep_alive_s=kept.keep_alive_s
@@ -85,13 +87,29 @@ class HttpUpstream(ABC):
     def _error_in_answer(self, error: Any) -> UpstreamError:
         """What an error object in an answer with status 200 means."""
 
+    @property
+    def busy(self) -> int:
+        """Connections on which a request is under way."""
+        return self.client.connections - self.client.idle
+
+    @property
+    def idle(self) -> int:
+        """Connections kept for the next request."""
+        return self.client.idle
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return self.bulkhead.waiting
+
     async def aclose(self) -> None:
         """Close every connection."""
         self.client.close()
 
     def _own_headers(self, call: Call) -> bytes:
         """Header lines that tell of the attempt. Ids and tenants have no characters that a header may not have."""
-        return f"x-client-request-id: {call.id}\r\n".encode("ascii") if call.id else b""
+        lines = f"x-client-request-id: {call.id}\r\n".encode("ascii") if call.id else b""
+        return b"%btraceparent: %b\r\n" % (lines, call.traceparent) if call.traceparent else lines
 
     async def respond(self, request: GenerationRequest, model: str, *, total_s: float, call: Call = NO_CALL) -> Answer:
         """See Upstream."""
@@ -220,7 +238,7 @@ class HttpUpstream(ABC):
     def _whole(self, body: bytes) -> Answer:
         whole = WholeAnswer(body)
         answer = Answer(body=body)
-        answer.usage, answer.filtered = whole.usage, whole.filtered
+        answer.usage, answer.filtered, answer.finish_reason = whole.usage, whole.filtered, whole.finish_reason
         return answer
 
     async def _all(self, response: Response) -> bytes:
@@ -261,6 +279,7 @@ class HttpUpstream(ABC):
                     batch = await events.next()
             except Exception as error:
                 if isinstance(error, TimedOut) and follower.complete:
+                    answer.finish_reason = follower.finish_reason
                     return  # all of the answer was there; the response is cut off for want of its end
                 answer.said = follower.said
                 holding.close()  # who goes on with the answer may need the place
@@ -270,6 +289,7 @@ class HttpUpstream(ABC):
             if batch:
                 yield batch
         holding.complete = True
+        answer.finish_reason = follower.finish_reason
 
 
 def _follow(answer: Answer, follower: AnswerStream) -> None:
@@ -308,17 +328,23 @@ class _Held:
 
     async def enter(self) -> None:
         """Wait for a place. Raises UpstreamFull: at once when too many wait, else after ``queue_s``."""
-        bulkhead = self._upstream.bulkhead
+        bulkhead, began_s = self._upstream.bulkhead, time.monotonic()
         try:
             with self.timer.phase("total", self._upstream.queue_s):
                 await bulkhead.acquire()
         except Full:
             raise UpstreamFull(upstream=self._upstream.name, limit=bulkhead.limit, queue=bulkhead.queue) from None
         except TimedOut as late:
+            self._tell_wait(began_s)
             if late.limit_s < self._upstream.queue_s:
                 raise  # it was the request's own time that ended
             raise UpstreamFull(upstream=self._upstream.name, limit=bulkhead.limit, queue=None) from None
+        self._tell_wait(began_s)
         self.has_place = True
+
+    def _tell_wait(self, began_s: float) -> None:
+        if self._upstream.waited is not None:
+            self._upstream.waited(time.monotonic() - began_s)
 
     async def aclose(self) -> None:
         """``close``, once the end of a response whose answer is over has been read."""

@@ -1,4 +1,4 @@
-"""Upstreams of kind ``openai``: providers, vLLM, SGLang, Ollama, llama-server, another gateway."""
+"""Upstreams of kinds ``openai``, ``vllm`` and ``sglang``: providers, model servers, another gateway."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +14,7 @@ from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.going_on import continued, way_on
 from genkan.upstream.http_upstream import HttpUpstream
+from genkan.upstream.prefix_salt import PrefixSalts
 from genkan.upstream.refusals import refusal, refusal_in_answer
 from genkan.upstream.token_count import TOKENIZE_PATH, beside_v1, counted
 from genkan.wire.chat import ChatRequest, GenerationRequest
@@ -26,7 +27,10 @@ _SECRET_CHARS = 8  # shorter header values are words, and would be taken out of 
 class OpenAiUpstream(HttpUpstream):
     """A server with OpenAI's API at ``config.base_url``, spoken to with ``key``."""
 
-    def __init__(self, config: OpenAiUpstreamConfig, key: str | None, clock: Clock) -> None:
+    def __init__(
+        self, config: OpenAiUpstreamConfig, key: str | None, clock: Clock, salts: PrefixSalts | None = None
+    ) -> None:
+        """``salts`` are for servers whose prefix cache tenants are not to share; None leaves requests as they are."""
         credential = {"authorization": f"Bearer {key}"} if key else {}
         url = urlsplit(config.base_url)
         super().__init__(
@@ -46,6 +50,7 @@ class OpenAiUpstream(HttpUpstream):
         secrets += [word for word in words if len(word) >= _SECRET_CHARS]
         self._secrets = tuple(sorted(secrets, key=len, reverse=True))  # one may be a part of another
         self._clock = clock
+        self._salts = salts
 
     def _target(self, path: str) -> str:
         if path == TOKENIZE_PATH:
@@ -63,6 +68,8 @@ class OpenAiUpstream(HttpUpstream):
 
     def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
         body = {**without_extras(request.raw), "model": model}
+        if self._salts is not None:
+            self._salts.apply(body, call.tenant)
         if request.stream and self._config.stream_usage:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_tokens is not None:

@@ -59,6 +59,9 @@ class ErrorInAnswer(GenkanError):
         self.error = error
 
 
+_REASON_CHARS = 40  # of a finish reason; an upstream may have words of its own
+
+
 class AnswerStream:
     """Follows the chunks of one stream."""
 
@@ -73,6 +76,7 @@ class AnswerStream:
         "_template",
         "failure",
         "filtered",
+        "finish_reason",
         "pieces",
         "started",
         "text_bytes",
@@ -98,6 +102,7 @@ class AnswerStream:
         self._said = Said() if choices == 1 and keep_bytes else None
         self.failure: MalformedAnswer | ErrorInAnswer | None = None  # what is wrong after what was passed on
         self.filtered = False  # it ended by the upstream's content filter
+        self.finish_reason: str | None = None  # of the choice that ended last
         self.usage: dict[str, Any] | None = None
 
     @property
@@ -246,6 +251,7 @@ class AnswerStream:
             self._template.forget()
             self._finished.add(index)
             self.filtered = self.filtered or reason == "content_filter"
+            self.finish_reason = reason[:_REASON_CHARS] if type(reason) is str else None
             self.started = True
             return True
         self._begun.add(index)
@@ -254,9 +260,9 @@ class AnswerStream:
 
 
 class WholeAnswer:
-    """What is known of an answer that came in one piece: its ``usage``, and whether a content filter ended it."""
+    """What is known of an answer that came in one piece: its ``usage``, and what ended it."""
 
-    __slots__ = ("filtered", "object", "usage")
+    __slots__ = ("filtered", "finish_reason", "object", "usage")
 
     def __init__(self, body: bytes) -> None:
         """Raises MalformedAnswer or ErrorInAnswer. Cost: one JSON parse."""
@@ -278,6 +284,7 @@ class WholeAnswer:
                 raise ErrorInAnswer(choice.get("error") or reason)
             if reason == "content_filter":
                 self.filtered = True
+        self.finish_reason: str | None = reason[:_REASON_CHARS] if type(reason) is str else None  # of the last choice
         usage = answer.get("usage")
         self.usage: dict[str, Any] | None = usage if type(usage) is dict else None
 

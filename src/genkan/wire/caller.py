@@ -1,6 +1,8 @@
 """Who asks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from genkan.wire.trace import RequestTrace
 
 LOCAL_TENANT = "local"  # of those who need no key
 
@@ -14,6 +16,7 @@ class Caller:
     key_id: str | None = None  # never the key itself
     is_admin: bool = False
     models: frozenset[str] | None = None  # names it may use; None: all
+    trace: RequestTrace | None = field(default=None, compare=False)  # of the request
 
     def may_use(self, name: str) -> bool:
         """Whether ``name``, of a model or a route, is one of those it may use."""

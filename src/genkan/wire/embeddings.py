@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from genkan.errors import InvalidRequest
+from genkan.errors import InvalidRequest, UnsupportedOption
 from genkan.wire.chat import MAX_MODEL_CHARS
-from genkan.wire.extras import Extras, read_extras
+from genkan.wire.extras import OWN_KEYS, Extras, read_extras
 from genkan.wire.fields import Fields, WrongType, wrong_type
 from genkan.wire.strict_json import parse_object
 
@@ -25,11 +25,12 @@ Vectors = NDArray[np.float32]
 _ENCODINGS = ("float", "base64")
 _MAX_DIMENSIONS = 1 << 20
 _NUMBERS_AT_ONCE = 16_384  # take 1 ms to write
+_KNOWN = frozenset({"model", "input", "encoding_format", "dimensions", "user", *OWN_KEYS})
 
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddingRequest:
-    """A body of ``POST /v1/embeddings``; fields that are not known are ignored."""
+    """A body of ``POST /v1/embeddings``. Options of other servers, such as ``input_type``, would change the vectors."""
 
     path: ClassVar[str] = "/v1/embeddings"
 
@@ -41,9 +42,15 @@ class EmbeddingRequest:
 
     @classmethod
     def parse(cls, body: bytes, *, max_inputs: int) -> Self:
-        """Raises InvalidRequest naming the field that is wrong. ``max_inputs`` is how many texts may come at once."""
+        """Raises InvalidRequest naming the field that is wrong, or not known: none is ignored, unless it is null.
+
+        ``max_inputs`` is how many texts may come at once.
+        """
         raw = parse_object(body)
         fields = Fields(raw)
+        for name in raw.keys() - _KNOWN:
+            if raw[name] is not None:
+                raise UnsupportedOption(name[:200], "embeddings have no such option here")
         model = fields.string("model", max_chars=MAX_MODEL_CHARS)
         if model is None:
             raise fields.missing("model")

@@ -11,7 +11,11 @@ from genkan.wire.fields import Fields
 
 CacheMode = Literal["default", "no-cache", "no-store", "only"]
 
+MAX_CACHE_TTL_S = 30 * 86_400
 MAX_PREFIX_TTL_S = 86_400
+MAX_PRIORITY = 100
+MAX_TAGS = 16
+MAX_TAG_CHARS = 64
 _CACHE_MODES = ("default", "no-cache", "no-store", "only")
 _KEYS = frozenset({"cache", "cache_ttl_s", "prefix_cache", "prefix_ttl_s", "prefix_pin", "priority", "tags"})
 #: Top-level short forms, and the option each stands for.
@@ -56,7 +60,7 @@ def read_extras(raw: dict[str, Any]) -> Extras:
     cache: Any = own.choice("cache", _CACHE_MODES)
     return Extras(
         cache=cache or "default",
-        cache_ttl_s=own.integer("cache_ttl_s", low=1, high=30 * 86_400),
+        cache_ttl_s=own.integer("cache_ttl_s", low=1, high=MAX_CACHE_TTL_S),
         prefix_cache=_agreed(own, top, "prefix_cache", Fields.boolean),
         prefix_ttl_s=_agreed(own, top, "prefix_ttl_s", _prefix_ttl_s),
         prefix_pin=_agreed(own, top, "prefix_pin", Fields.boolean),
@@ -77,7 +81,7 @@ def _prefix_ttl_s(fields: Fields, name: str) -> int | None:
 
 
 def _priority(own: Fields, top: Fields) -> int | None:
-    ours = own.integer("priority", low=-100, high=100)
+    ours = own.integer("priority", low=-MAX_PRIORITY, high=MAX_PRIORITY)
     theirs = top.integer(_VLLM_PRIORITY, low=-_MAX_VLLM_PRIORITY, high=_MAX_VLLM_PRIORITY)
     if theirs is None:
         return ours
@@ -108,6 +112,8 @@ def _check_cache_control(value: Any) -> None:
 
 def _tags(own: Fields) -> tuple[str, ...]:
     tags = own.list("tags") or []
-    if len(tags) > 16 or not all(type(tag) is str and 0 < len(tag) <= 64 for tag in tags):
-        raise InvalidRequest("'genkan.tags' must be at most 16 strings of 1 to 64 characters.", param="genkan.tags")
+    if len(tags) > MAX_TAGS or not all(type(tag) is str and 0 < len(tag) <= MAX_TAG_CHARS for tag in tags):
+        raise InvalidRequest(
+            f"'genkan.tags' must be at most {MAX_TAGS} strings of 1 to {MAX_TAG_CHARS} characters.", param="genkan.tags"
+        )
     return tuple(tags)

@@ -17,6 +17,7 @@ MAX_STOP_CHARS = 256
 MAX_STOP_IDS = 64
 MAX_TOP_K = 1_000_000
 MAX_TOP_LOGPROBS = 20
+MAX_ANSWERS = 128
 MAX_BIASES = 300
 #: vLLM takes any above 0; beyond these a row of logits is no longer one of numbers, or of one number only.
 LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 10.0
@@ -152,7 +153,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "include_stop_str_in_output": Fields.boolean,
     "ignore_eos": Fields.boolean,
     "min_tokens": partial(Fields.integer, low=0, high=MAX_TOKENS),
-    "n": partial(Fields.integer, low=1, high=128),
+    "n": partial(Fields.integer, low=1, high=MAX_ANSWERS),
 }
 _ORDER = tuple(_READERS).index
 #: What is called otherwise in `Sampling`.

@@ -54,7 +54,7 @@ def test_no_two_requests_are_alike() -> None:
 def test_genkan_gets_the_upstream_and_its_settings_and_nothing_else_of_its_own(
     settings_of_its_own: dict[str, Any], names: set[str]
 ) -> None:
-    command = gateway_arms._genkan("genkan", "http://127.0.0.1:1", settings_of_its_own)
+    command = gateway_arms.genkan_command("genkan", "http://127.0.0.1:1", settings_of_its_own)
     settings = json.loads(command.files["genkan.yaml"])
     assert settings.keys() == {"upstreams", "models", "routes"} | names
     [upstream] = settings["upstreams"]

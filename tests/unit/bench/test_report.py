@@ -33,9 +33,10 @@ def test_the_result_is_the_last_line_and_a_file(tmp_path: Path, capsys: pytest.C
 
 def test_plots_are_drawn_where_matplotlib_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    paths = tmp_path / "new" / "bars.png", tmp_path / "shares.png"
+    paths = tmp_path / "new" / "bars.png", tmp_path / "shares.png", tmp_path / "points.png"
     report.bars(paths[0], "Decode", "tokens/s", GROUPS)
     report.shares(paths[1], "Gaps", "ms", {"chunked": [1.0, 2.0, 30.0], "whole": [1.0, 900.0]})
+    report.points(paths[2], "Latency", "ms", {"all": [(0.0, 1.0), (1.5, 3.0)]})
     assert capsys.readouterr().out.splitlines() == [f"plot: {path}" for path in paths]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -46,5 +47,11 @@ def test_without_matplotlib_a_line_says_so(
     monkeypatch.setattr(report, "find_spec", lambda _: None)
     report.bars(tmp_path / "bars.png", "Decode", "tokens/s", GROUPS)
     report.shares(tmp_path / "shares.png", "Gaps", "ms", {"chunked": [1.0]})
+    report.points(tmp_path / "points.png", "Latency", "ms", {"all": [(0.0, 1.0)]})
     assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().out.count("matplotlib is not installed") == 2
+    assert capsys.readouterr().out.count("matplotlib is not installed") == 3
+
+
+def test_a_result_may_be_for_stdout_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.finish(None, "bench", {"faults": [0.123456, "late"]})
+    assert json.loads(capsys.readouterr().out) == {"faults": [0.1235, "late"]}

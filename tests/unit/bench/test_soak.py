@@ -1,43 +1,55 @@
-"""The soak: what it sends, and what it says of a process's memory."""
+"""Which soaks are run, and what is told of them."""
 
-import asyncio
-from itertools import islice
+import json
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from genkan.bench.chat_traffic import check_refused, check_stream, check_whole
-from genkan.bench.cores import divide
-from genkan.bench.gateway_arms import serving
-from genkan.bench.soak import CONNECTIONS, EVERY, Growth, mixed_calls, sampled, soak
-
-
-def test_every_kind_of_call_comes_in_its_share() -> None:
-    calls = list(islice(mixed_calls(80), 10 * EVERY))
-    assert sum(b'"stream": true' in call.request for call in calls) == pytest.approx(5 * EVERY, abs=10)
-    assert sum(call.check is check_refused for call in calls) == 10
-    assert sum(call.leave == "sent" for call in calls) == 10
-    assert sum(call.leave == "first_bytes" and call.check is check_stream for call in calls) == 10
-    assert {call.check for call in calls} == {check_refused, check_stream, check_whole}
+from genkan.bench import soak
+from genkan.bench.bars import Bar, Soaked
+from genkan.bench.cores import Cores
 
 
-def test_growth_and_slope() -> None:
-    growth = Growth()
-    for requests, rss_mb in [(0, 80.0), (50_000, 84.0), (100_000, 82.0)]:
-        growth.add(requests, rss_mb)
-    assert growth.grown_mb == 2.0
-    assert growth.mb_per_100k == pytest.approx(2.0)
+def done(name: str, value: float) -> soak.Soak:
+    return lambda cores, size: Soaked(name, [Bar("figure", value, "≤", 10, "MB")], {"requests": size.requests})
 
 
-def test_samples_are_taken_between_the_calls() -> None:
-    seen: list[int] = []
-    calls = list(islice(mixed_calls(80), 10))
-    assert list(sampled(iter(calls), 4, seen.append)) == calls
-    assert seen == [0, 4, 8]
+@pytest.fixture(autouse=True)
+def soaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"memory": done("memory", 3), "overload-cpu": done("one", 9), "overload-upstream": done("other", 11)}
+    monkeypatch.setattr(soak, "SOAKS", made)
+    monkeypatch.setattr(soak, "divide", lambda: Cores(frozenset({0}), frozenset({0})))
 
 
-def test_it_takes_the_requests_after_the_warm_up_into_account_and_all_end_well() -> None:
-    with serving(["direct"], divide()) as [upstream]:  # the upstream itself also says 400, and survives who leaves
-        growth, measured = asyncio.run(soak(upstream, requests=1_000))
-    assert (growth.requests[0], growth.requests[-1], measured.ended) == (0, 1_000, 1_000)
-    assert len(growth.requests) > CONNECTIONS
-    assert all(1 < each < 500 for each in growth.rss_mb)
+def run(tmp_path: Path, *arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(soak.main, ["--out", str(tmp_path), *arguments])
+    return result.exit_code, result.stdout
+
+
+def test_all_of_them_by_default_and_the_last_line_is_json(tmp_path: Path) -> None:
+    code, text = run(tmp_path)
+    assert code == 1
+    assert "MISSED" in text
+    assert {name: figures["is_met"] for name, figures in json.loads(text.splitlines()[-1]).items()} == {
+        "memory": True, "one": True, "other": False,
+    }  # fmt: skip
+
+
+def test_only_what_is_named(tmp_path: Path) -> None:
+    code, text = run(tmp_path, "--only", "memory", "--only", "overload-c", "--requests", "2000")
+    assert code == 0
+    assert json.loads(text.splitlines()[-1])["memory"]["requests"] == 2000
+    assert "MISSED" not in text
+
+
+def test_a_name_that_is_none(tmp_path: Path) -> None:
+    code, _ = run(tmp_path, "--only", "nothing")
+    assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "sense", "met"), [(10, "≤", True), (10.1, "≤", False), (10, "≥", True), (9, "≥", False)]
+)
+def test_a_bar_is_met_or_not(value: float, sense: str, met: bool) -> None:
+    assert Bar("figure", value, sense, 10).is_met is met  # type: ignore[arg-type]

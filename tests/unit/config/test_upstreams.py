@@ -64,16 +64,20 @@ def test_both_kinds_can_stand_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("upstream", "path", "says"),
     [
-        ({"name": "o"}, "upstreams[0].kind", "field required: 'engine' or 'openai'"),
-        ({"name": "o", "kind": "vllm"}, "upstreams[0].kind", "must be 'engine' or 'openai'; given: 'vllm'"),
-        ({"name": "o", "kind": ["openai"]}, "upstreams[0].kind", "must be 'engine' or 'openai'"),
+        ({"name": "o"}, "upstreams[0].kind", "field required: 'engine', 'openai', 'vllm' or 'sglang'"),
+        (
+            {"name": "o", "kind": "tgi"},
+            "upstreams[0].kind",
+            "must be 'engine', 'openai', 'vllm' or 'sglang'; given: 'tgi'",
+        ),
+        ({"name": "o", "kind": ["openai"]}, "upstreams[0].kind", "must be 'engine', 'openai', 'vllm' or 'sglang'"),
         ({"name": "o", "kind": "openai"}, "upstreams[0].base_url", "field required"),
         (
             {"name": "e", "kind": "engine", "base_url": "http://h"},
             "upstreams[0].base_url",
             "unknown key; allowed: name",
         ),
-        (openai(api_key=SECRET), "upstreams[0].api_key", "unknown key; allowed: name, timeouts, breaker, kind, base"),
+        (openai(api_key=SECRET), "upstreams[0].api_key", "unknown key; allowed: name, timeouts, breaker, kind, serve"),
         (
             openai(connections={"x": 1}),
             "upstreams[0].connections.x",

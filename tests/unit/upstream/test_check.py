@@ -246,3 +246,12 @@ async def test_the_embedders_model_is_looked_for_where_it_is(tmp_path: Path) -> 
         [unknown] = await about("upstream:up/vectrs")
         assert unknown.level == "error"
         assert "vectors" in unknown.message
+
+
+async def test_a_server_that_genkan_starts_itself_need_not_run_yet() -> None:
+    with socket.socket() as nobody:  # holds the port, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        serve = {"model": "org/a", "port": nobody.getsockname()[1]}
+        checked = config("", kind="vllm", serve=serve, api_key_env=None)
+        [found] = await check(checked, {})
+    assert (found.level, found.message) == ("warning", "not running; genkan starts it, and it takes minutes")

@@ -42,9 +42,14 @@ def test_reads_how_the_vectors_are_wanted() -> None:
     assert (request.encoding, request.dimensions) == ("base64", 5)
 
 
-def test_ignores_what_it_does_not_know_and_what_is_null() -> None:
-    request = parsed(input_type="query", encoding_format=None, dimensions=None, user=None)
+def test_ignores_what_is_null() -> None:
+    request = parsed(input_type=None, encoding_format=None, dimensions=None, user=None)
     assert (request.encoding, request.dimensions) == ("float", None)
+
+
+def test_refuses_what_it_does_not_know() -> None:
+    error = refusal(input_type="query")
+    assert (error.param, error.code) == ("input_type", "unsupported_parameter")
 
 
 def test_white_space_is_a_text() -> None:

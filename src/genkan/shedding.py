@@ -1,0 +1,60 @@
+"""What an overloaded worker refuses, and who is told of it."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from genkan.gateway.overload import Overload, ServerOverloaded
+
+_log = logging.getLogger("genkan.shedding")
+
+
+class Observer(Protocol):
+    """Is told of every request once it has ended."""
+
+    def finished(self, path: str, status: int, seconds: float) -> None: ...
+
+
+class Shedding:
+    """Refuses what costs work, and nothing else: an operator gets through, and so do probes.
+
+    Its requests are not in the log one by one, which would cost more than to refuse them: one line says that it began,
+    and one how many there were. They are counted like all others.
+    """
+
+    def __init__(self, overload: Overload, paths: Iterable[str], observers: Sequence[Observer]) -> None:
+        """``paths``: those that may be refused."""
+        self.overload = overload
+        self._paths = {path.encode(): path for path in paths}
+        self._names = frozenset(self._paths.values())
+        self._observers = observers
+        self._began_s = 0.0
+        self._refused = 0
+
+    def looked(self, now_s: float, lag_s: float, own_lag_s: float) -> None:
+        """See LoopWatch. What others on the same core take is no overload of ours: to refuse would not help."""
+        before = self.overload.sheds
+        self.overload.looked(now_s, own_lag_s)
+        if self.overload.sheds is before:
+            return
+        if before:
+            seconds = now_s - self._began_s
+            _log.warning("no longer overloaded, after %.1f s and %d refused requests", seconds, self._refused)
+        else:
+            self._began_s, self._refused = now_s, 0
+            _log.warning("overloaded: the event loop lags by %.0f ms, and new requests are refused", 1000 * lag_s)
+
+    def finished(self, path: str, status: int, seconds: float) -> None:
+        """A request that was let in has ended."""
+        if path in self._names:
+            self.overload.ended()
+
+    def refuses(self, target: bytes) -> bool:
+        """Whether to refuse a POST to ``target`` (a path, perhaps with a query); it counts as refused then."""
+        path = self._paths.get(target) or self._paths.get(target.partition(b"?")[0])
+        if path is None or self.overload.admits():
+            return False
+        self._refused += 1
+        for observer in self._observers:
+            observer.finished(path, ServerOverloaded.status, 0.0)
+        return True
