@@ -1,4 +1,4 @@
-"""The README's blocks run, against a real server, and what it names exists."""
+"""The blocks of the README and of docs/ run, against a real server, and what they name exists."""
 
 import json
 import os
@@ -17,8 +17,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PRINTED_ADDRESS = "http://127.0.0.1:3000"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = "") -> list[str]:
+    """Of the README, or of a page of docs/."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8") if page else README
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def run(command: list[str], environ: Mapping[str, str] = os.environ) -> str:
@@ -37,7 +39,7 @@ def test_the_shell_block_streams_an_answer(server: LiveServer) -> None:
 
 
 def test_the_block_about_keys_shows_models_and_limits(tmp_path: Path) -> None:
-    block = blocks("sh")[1]
+    block = blocks("sh", "accounts.md")[0]
     assert block.count(PRINTED_ADDRESS) == 2
     environ = {"GENKAN_CONFIG": str(without_engine(tmp_path))}
     with running_server(env=environ) as server:
@@ -51,7 +53,7 @@ def test_the_block_about_keys_shows_models_and_limits(tmp_path: Path) -> None:
 
 
 def test_the_block_about_embeddings_and_batches_gets_both(server: LiveServer) -> None:
-    block = blocks("sh")[2]
+    block = blocks("sh", "api.md")[0]
     assert block.count(PRINTED_ADDRESS) == 2
     block = block.replace(PRINTED_ADDRESS, server.base_url).replace("curl -s", "curl -s -w '\\n'")
     embeddings, batch = (json.loads(line) for line in run(["bash", "-c", block]).splitlines())
@@ -68,26 +70,26 @@ def test_the_python_blocks_print_an_answer(server: LiveServer, index: int, print
 
 
 def test_the_block_for_your_own_program_prints_frames() -> None:
-    output = run([sys.executable, "-c", blocks("python")[2]])
+    output = run([sys.executable, "-c", blocks("python", "library.md")[0]])
     tokens = ['data: {"token": "xin"}', 'data: {"token": "chào"}', 'data: {"token": "안녕"}', "data: [DONE]"]
     assert output == "\n\n".join([*tokens, "1\n"])
 
 
 def test_the_limiter_block_lets_in() -> None:
-    remaining, reset_s, rejected = run([sys.executable, "-c", blocks("python")[3]]).split()
+    remaining, reset_s, rejected = run([sys.executable, "-c", blocks("python", "library.md")[1]]).split()
     assert int(remaining) == 99
     assert 0 < float(reset_s) <= 60
     assert float(rejected) == 0
 
 
 def test_the_batcher_block_answers_in_two_batches() -> None:
-    assert run([sys.executable, "-c", blocks("python")[4]]) == "[3, 4, 2]\n[1, 2]\n2 2.5\n"
+    assert run([sys.executable, "-c", blocks("python", "library.md")[2]]) == "[3, 4, 2]\n[1, 2]\n2 2.5\n"
 
 
 def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
     from genkan.config import load
 
-    chains, limits, answers = blocks("yaml")
+    (chains,), limits, answers = blocks("yaml"), blocks("yaml", "accounts.md")[0], blocks("yaml", "cache.md")[0]
     path = tmp_path / "shown.yaml"
     path.write_text(chains, encoding="utf-8")
     assert [route.alias for route in load(path, {}).routes] == ["default"]
@@ -104,20 +106,16 @@ def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
 
 def test_every_make_target_it_names_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z0-9-]+)", README))
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", page, flags=re.MULTILINE)}
     assert {"serve", "test", "bento"} <= named <= targets
 
 
-def test_every_setting_it_names_exists_and_none_is_missing() -> None:
-    from genkan.config import Config
-
-    schema = Config.model_json_schema()
-    sections = [one for section in (schema, *schema["$defs"].values()) for one in (section, *section.get("anyOf", ()))]
-    settings = {name for section in sections for name in section.get("properties", {})}
-    table = README.split("| section | settings |")[1].split("\n\n")[0]
-    named = set(re.findall(r"`([a-z_]+)(?:\[\])?`", table))
-    choices = {"engine", "openai", "embedded", "memory", "auto", "always"}
-    assert named - choices == settings - {"engine"}
+def test_every_page_it_links_to_exists() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "SECURITY.md"):
+        for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), (page.name, link)
 
 
 def test_every_file_in_its_tree_exists() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from genkan.bench.chat_traffic import check_refused, check_stream
 from genkan.bench.http_answer import Answer, WrongAnswer
-from genkan.bench.soak_memory import EVERY, Growth, check_limited, check_unknown, mixed_calls, sampled
+from genkan.bench.http_load import Call
+from genkan.bench.soak_memory import EVERY, Growth, Shed, check_limited, check_unknown, mixed_calls, sampled
 
 
 def test_every_kind_of_call_comes_in_its_share() -> None:
@@ -41,3 +42,13 @@ def test_samples_are_taken_between_the_calls() -> None:
     calls = list(islice(mixed_calls(80), 10))
     assert list(sampled(iter(calls), 4, seen.append)) == calls
     assert seen == [0, 4, 8]
+
+
+def test_a_refusal_of_an_overloaded_worker_is_counted_and_any_other_503_is_wrong() -> None:
+    shed = Shed()
+    call = shed(Call(b"", 7, check_unknown))
+    call.check(Answer(404, b"", closes=False), 7)
+    call.check(Answer(503, b'{"error": {"code": "server_is_overloaded"}}', closes=False), 7)
+    assert shed.number == 1
+    with pytest.raises(WrongAnswer):
+        call.check(Answer(503, b"", closes=False), 7)
