@@ -14,13 +14,9 @@ if (HERE / "genkan").is_dir() and "genkan" in sys.modules:
     # whatever "genkan" is installed first; the Bento's own must win. Only the empty top package was loaded by that.
     del sys.modules["genkan"]
 
-from genkan import accepting, early_refusal, http_protocol
 from genkan.app import EngineProcess, GatewayProcess
-from genkan.arbiter import lead
 from genkan.books import URL_VARIABLE, redis_url
 from genkan.config import PATH_VARIABLE, EmbedderConfig, config_path, load
-from genkan.drain import page_of_server
-from genkan.drain_watch import DrainWatch, draining_gauge
 from genkan.embedding.model_path import is_local, model_path
 from genkan.embedding.process import EmbedderProcess
 from genkan.engine.kernels.build import check_kernels
@@ -28,15 +24,20 @@ from genkan.engine.kv_memory import check_memory
 from genkan.engine.load.source import locate
 from genkan.engine.load.window import check_window
 from genkan.errors import ConfigError, ModelFileError
-from genkan.front import BatchingService, FrontedService, collect_less, end_with_parent, name_parent, socket_path
 from genkan.gateway.key_secret import load_secret
-from genkan.http_server import HttpServer
 from genkan.model_servers.fleet_process import ModelServersProcess, check_servers, only_served
 from genkan.model_servers.replicas import with_replicas
 from genkan.model_store import share_stored
 from genkan.preflight import check_settings, check_variables
+from genkan.server import accepting, early_refusal, http_protocol
+from genkan.server.arbiter import lead
+from genkan.server.drain import page_of_server
+from genkan.server.drain_watch import DrainWatch, draining_gauge
+from genkan.server.front import BatchingService, FrontedService, collect_less, end_with_parent, name_parent, socket_path
+from genkan.server.http_server import HttpServer
 from genkan.store.embedded import EmbeddedRedis
 from genkan.telemetry import logging
+from genkan.telemetry.embedder_metrics import EmbedderMetrics
 from genkan.upstream.embedder import EMBED_PATH
 
 path = config_path(beside=HERE).resolve()
@@ -127,7 +128,7 @@ class Embedder(Worker):
     def __init__(self) -> None:
         end_with_parent()
         logging.configure(config.telemetry)
-        self.process = EmbedderProcess(embedder_config)
+        self.process = EmbedderProcess(embedder_config, EmbedderMetrics())
 
     def __is_ready__(self) -> bool:
         return self.process.ready

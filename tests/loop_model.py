@@ -7,7 +7,7 @@ import heapq
 from dataclasses import dataclass, field
 
 from genkan.gateway.overload import Overload
-from genkan.loop_watch import BUSY_EVERY_S
+from genkan.server.loop_watch import BUSY_EVERY_S
 
 REFUSAL_S = 25e-6
 

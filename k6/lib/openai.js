@@ -2,7 +2,7 @@
 import http from 'k6/http';
 import { check } from 'k6';
 
-export const BASE_URL = (__ENV.URL || 'http://127.0.0.1:3000').replace(/\/+$/, '');
+export const BASE_URL = (__ENV.URL || 'http://127.0.0.1:3000').replace(/\/+$/, '').replace(/\/v1$/, '');
 export const MODEL = __ENV.MODEL || 'default';
 export const API_KEY = __ENV.API_KEY || 'unused';
 

@@ -39,7 +39,6 @@ from genkan.books import Books
 from genkan.canaries import Canaries
 from genkan.clock import Clock, SystemClock
 from genkan.config import Config, ServerConfig
-from genkan.drain import DrainPage
 from genkan.engine_assembly import EngineAssembly
 from genkan.fleet import Fleet
 from genkan.gateway.embedding import Embeddings
@@ -48,16 +47,18 @@ from genkan.gateway.fallback import Fallback
 from genkan.gateway.overload import Overload
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
-from genkan.loop_watch import LoopWatch
 from genkan.model_servers.scrape import ServerScraper
+from genkan.server.drain import DrainPage
+from genkan.server.loop_watch import LoopWatch
+from genkan.server.shedding import Shedding
 from genkan.serving.loading import LoadingModel
 from genkan.serving.served_models import ServedModels
-from genkan.shedding import Shedding
 from genkan.store.accounts import Plan
 from genkan.stored_answers import StoredAnswers
 from genkan.telemetry import catalog
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.account_metrics import AccountMetrics
+from genkan.telemetry.affinity_metrics import AffinityMetrics
 from genkan.telemetry.cache_metrics import CacheMetrics
 from genkan.telemetry.canary_metrics import CanaryMetrics
 from genkan.telemetry.dead_processes import forget_dead_processes
@@ -148,17 +149,19 @@ class GatewayProcess:
         http_metrics, loop_metrics = HttpMetrics(self._tally), LoopMetrics(self._tally)
         told: list[Observer] = [health, http_metrics]
         gen_ai_metrics = GenAiMetrics(self._tally, [listed.name for listed in router.names()])
+        AffinityMetrics(self._tally, router.affinities)
         upstream_metrics = UpstreamMetrics(self._tally, fleet.connected)
         fleet.tell_waits(upstream_metrics.waited)
         self._tracing = tracing_of(config.telemetry, environ)
         self.shedding: Shedding | None = None  # what to refuse before it gets here, for who holds the connections
         if server.max_lag_s:
-            self.shedding = Shedding(Overload(server.max_lag_s), _MODEL_PATHS, [*told, loop_metrics])
+            hear = [*told, loop_metrics]
+            self.shedding = Shedding(Overload(server.max_lag_s), _MODEL_PATHS, hear, http_metrics.failed)
         self._http_metrics = http_metrics
         looked = [loop_metrics.looked, upstream_metrics.looked, http_metrics.looked]
         self._loop_watch = LoopWatch([*looked, *([] if self.shedding is None else [self.shedding.looked])])
         table: PathTable = {
-            **_generation(pipeline, config),
+            **_generation(pipeline, config, gen_ai_metrics),
             EmbeddingRequest.path: {"POST": _embeddings(config, self._embeds, router, books)},
             LIST_PATH: {"GET": models.list_all},
             f"{LIST_PATH}/*": {"GET": models.get_one},
@@ -226,14 +229,14 @@ class GatewayProcess:
         return await self._scraper.text()
 
 
-def _generation(pipeline: Pipeline, config: Config) -> PathTable:
+def _generation(pipeline: Pipeline, config: Config, metrics: GenAiMetrics) -> PathTable:
     server = config.server
     logged = frozenset(route.alias for route in config.routes if route.log_content == "redacted")
     return {
         ChatRequest.path: {"POST": GenerationEndpoint(ChatRequest.parse, pipeline, server, logged)},
         CompletionRequest.path: {"POST": GenerationEndpoint(CompletionRequest.parse, pipeline, server, logged)},
         "/call": {"POST": NativeEndpoint(pipeline, server, logged)},
-        "/batch_predict": {"POST": BatchPredictEndpoint(pipeline, server)},
+        "/batch_predict": {"POST": BatchPredictEndpoint(pipeline, server, metrics)},
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genkan.clock import SystemClock
 from genkan.config import Config, ModelConfig
 from genkan.engine.config import EngineConfig
+from genkan.engine.grammar.observer import GrammarObserver
 from genkan.engine.turns import Turns
 from genkan.telemetry.metrics import EngineMetrics
 
@@ -59,13 +60,13 @@ class EngineAssembly:
 
         runner = ModelRunner(settings)
         tokenizer = _tokenizer(runner.path, runner.metadata)
-        grammars = _grammars(tokenizer, settings, runner.vocab_size)
         with self._turns.turn():
             runner.check()
         memory = runner.device_memory if runner.device.type == "cuda" else None
         observer = self._metrics.of(model.name, memory)
+        grammars = _grammars(tokenizer, settings, runner.vocab_size, observer)
         engine = Engine(runner, settings, observer, grammars=grammars, turns=self._turns, on_broken=self._on_broken)
-        return _answering(model, engine, tokenizer, runner.digest)
+        return _answering(model, engine, tokenizer, runner.digest, on_stop=grammars.close)
 
     def _with_vllm(self, model: ModelConfig, settings: EngineConfig) -> "LocalModel":
         from genkan.engine.load.gguf import read_metadata
@@ -84,7 +85,9 @@ def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> "TextTokenizer":
     return TextTokenizer.of_folder(path) if path.is_dir() else TextTokenizer.of_gguf(metadata)
 
 
-def _grammars(tokenizer: "TextTokenizer", settings: EngineConfig, vocab_size: int) -> "Grammars":
+def _grammars(
+    tokenizer: "TextTokenizer", settings: EngineConfig, vocab_size: int, observer: GrammarObserver
+) -> "Grammars":
     from genkan.engine.grammar.grammars import Grammars
     from genkan.engine.grammar.token_table import TokenTable
 
@@ -100,10 +103,17 @@ def _grammars(tokenizer: "TextTokenizer", settings: EngineConfig, vocab_size: in
         max_bytes=settings.max_grammar_bytes,
         cache=settings.grammar_cache,
         vocab_size=vocab_size,
+        observer=observer,
     )
 
 
-def _answering(model: ModelConfig, engine: "EngineClient", tokenizer: "TextTokenizer", digest: str) -> "LocalModel":
+def _answering(
+    model: ModelConfig,
+    engine: "EngineClient",
+    tokenizer: "TextTokenizer",
+    digest: str,
+    on_stop: Callable[[], None] = lambda: None,
+) -> "LocalModel":
     from genkan.serving.local_model import LocalModel
 
     return LocalModel(
@@ -113,4 +123,5 @@ def _answering(model: ModelConfig, engine: "EngineClient", tokenizer: "TextToken
         fingerprint=f"fp_{digest[:10]}",
         defaults=model.defaults,
         clock=SystemClock(),
+        on_stop=on_stop,
     )

@@ -108,7 +108,7 @@ def test_process_1_passes_signals_on(containerized: Containerized) -> None:
 
 def test_has_a_health_check_that_needs_no_shell(containerized: Containerized) -> None:
     [check] = containerized.texts("HEALTHCHECK")
-    assert check.endswith('CMD ["python", "-m", "genkan.healthcheck"]')
+    assert check.endswith('CMD ["python", "-m", "genkan.server.healthcheck"]')
 
 
 def test_holds_no_secret(containerized: Containerized) -> None:

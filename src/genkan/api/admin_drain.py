@@ -6,7 +6,7 @@ from genkan.api.auth import require_admin
 from genkan.api.exchange import Exchange, Header
 from genkan.clock import Clock
 from genkan.config import ServerConfig
-from genkan.drain import DrainPage
+from genkan.server.drain import DrainPage
 from genkan.wire.fields import Fields
 from genkan.wire.strict_json import parse_object
 

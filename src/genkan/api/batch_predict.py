@@ -10,16 +10,18 @@ upstream and fail for want of more.
 
 import logging
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from genkan.api.disconnect import cancelled_on_disconnect
 from genkan.api.exchange import Exchange
+from genkan.api.generation import token_counts
 from genkan.api.native import DEFAULT_MODEL
 from genkan.batching.loop_batches import LoopBatches
 from genkan.config import ServerConfig
 from genkan.errors import InternalError, InvalidRequest, RequestError
+from genkan.telemetry.gen_ai_metrics import GenAiMetrics
 from genkan.upstream.base import Responder
 from genkan.wire.caller import Caller
 from genkan.wire.chat import ChatRequest
@@ -31,6 +33,8 @@ BATCH_PREDICT_PATH = "/batch_predict"
 MAX_REQUESTS = 256  # in one call
 _MAX_WAITING = 4 * MAX_REQUESTS
 _AT_ONCE = 4  # batches; most items of a batch wait for its longest answer, and others need not
+_BUG: Final = InternalError().outcome
+_GONE: Final = "client_gone"
 _log = logging.getLogger("genkan.api")
 
 
@@ -38,12 +42,19 @@ class BatchPredictEndpoint:
     """Takes ``{"requests": [...]}``, or the list alone; of each request ``model`` may be left out."""
 
     def __init__(
-        self, responder: Responder, server: ServerConfig, *, batch_size: int = 16, wait_s: float = 0.03
+        self,
+        responder: Responder,
+        server: ServerConfig,
+        metrics: GenAiMetrics | None = None,
+        *,
+        batch_size: int = 16,
+        wait_s: float = 0.03,
     ) -> None:
         """A batch goes as soon as ``batch_size`` items are there, or after ``wait_s``, or if nobody else is expected.
 
-        Who else is expected is told by what was seen before: see `BatchLine`.
+        Who else is expected is told by what was seen before: see `BatchLine`. ``metrics`` are told of each item.
         """
+        self._metrics = metrics
         self._responder = responder
         self._server = server
         self._batches = LoopBatches(
@@ -55,7 +66,7 @@ class BatchPredictEndpoint:
         body = await exchange.json_body(limit_bytes=self._server.max_body_bytes, timeout_s=self._server.body_timeout_s)
         caller = exchange.caller
         items = [
-            _Item(raw, replace(caller, request_id=f"{caller.request_id}.{index}"))
+            _Item(raw, replace(caller, request_id=f"{caller.request_id}.{index}"), exchange)
             for index, raw in enumerate(_requests(parse_value(body)))
         ]
         exchange.fields["requests"] = len(items)
@@ -72,17 +83,28 @@ class BatchPredictEndpoint:
         request = ChatRequest.from_object(_chat_body(item.raw))
         if request.stream:
             raise InvalidRequest("'stream' must be false here: a batch is answered as a whole.", param="stream")
-        answer = await self._responder.respond(request, item.caller)
+        usage, error = None, _GONE
         try:
-            assert answer.body is not None  # as no stream was asked for
-            return _Answered(answer.body, answer.cost_nano_usd)
+            answer = await self._responder.respond(request, item.caller)
+            try:
+                assert answer.body is not None  # as no stream was asked for
+                usage, error = token_counts(answer.usage), ""
+                return _Answered(answer.body, answer.cost_nano_usd)
+            finally:
+                await answer.aclose()
+        except Exception as failure:
+            error = failure.outcome if isinstance(failure, RequestError) else _BUG
+            raise
         finally:
-            await answer.aclose()
+            if self._metrics is not None:
+                seconds = item.exchange.elapsed_s
+                self._metrics.ended(("chat", request.model), error, seconds, None, usage, is_whole=not error)
 
 
 class _Item(NamedTuple):
     raw: Any
     caller: Caller
+    exchange: Exchange  # of the call
 
 
 class _Answered(NamedTuple):

@@ -66,7 +66,7 @@ async def answer(
             await send(exchange, answer)
         finally:
             fields.update(answer.fields)  # which tell how a stream went on
-            fields["usage"] = _token_counts(answer.usage)
+            fields["usage"] = token_counts(answer.usage)
             fields["finish_reason"] = answer.finish_reason
             await answer.aclose()
             cost = answer.cost_nano_usd  # known at the end, also of one that its client left
@@ -87,7 +87,7 @@ async def _send(exchange: Exchange, answer: Answer) -> None:
     await exchange.end_stream(DONE)
 
 
-def _token_counts(usage: dict[str, Any] | None) -> dict[str, int] | None:
+def token_counts(usage: dict[str, Any] | None) -> dict[str, int] | None:
     """What the log shows of ``usage``: an upstream may put anything of any size beside it."""
     if usage is None:
         return None

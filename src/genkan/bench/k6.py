@@ -31,7 +31,10 @@ def run(scenario: Scenario, environ: Mapping[str, str], out: Path) -> int:
             return k6.wait()
         except KeyboardInterrupt:
             k6.send_signal(signal.SIGINT)
-            return k6.wait()
+            try:
+                return k6.wait()
+            finally:
+                k6.kill()  # at a second Ctrl-C; one that has ended gets nothing
 
 
 @click.command(help=__doc__)

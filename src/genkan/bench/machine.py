@@ -36,7 +36,7 @@ def commit(root: Path) -> str:
     if name is None:
         return "unknown"
     # What a report writes itself does not count.
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs", ":!README.md")
     return f"{name}+" if changed else name
 
 

@@ -1,7 +1,7 @@
-"""Measures, and writes what came of it into ``docs/benchmarks.md``: ``python -m genkan.bench.publish``, `make report`.
+"""Measures, and writes what came of it into ``docs/benchmarks.md`` and, in short, into the README: `make report`.
 
-What is measured is kept in ``docs/measured`` with the command, the machine and the commit. The page is made of that
-alone, so to make it again changes nothing.
+What is measured is kept in ``docs/measured`` with the command, the machine and the commit. Both pages are made of that
+alone, so to make them again changes nothing.
 """
 
 import json
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import click
 
-from genkan.bench import measured, page, report, sections
+from genkan.bench import headlines, measured, page, report, sections
 from genkan.bench.machine import machine
 from genkan.bench.measured import Measurement
 from genkan.bench.server_process import ROOT
 
-DOC, KEPT, IMAGES = ROOT / "docs/benchmarks.md", ROOT / "docs/measured", ROOT / "docs/img"
+DOC, README = ROOT / "docs/benchmarks.md", ROOT / "README.md"
+KEPT, IMAGES = ROOT / "docs/measured", ROOT / "docs/img"
 _TIMEOUT_S = 3600.0
 _TAIL = 2_000  # characters of what a benchmark said before it failed
 
@@ -64,12 +65,13 @@ def measure(benchmark: Benchmark, about: Mapping[str, str], *, full: bool) -> Me
     raise RuntimeError(f"{benchmark.name} ended with {ended.returncode}: {ended.stdout[-_TAIL:]}")
 
 
-def publish(doc: Path, kept: Path, images: Path) -> None:
-    """Make the page anew of what is in ``kept``. Raises KeyError for a measurement that the page has no place for."""
-    written = doc.read_text(encoding="utf-8")
-    doc.write_text(rendered(written, measured.read(kept)), encoding="utf-8")
+def publish(doc: Path, readme: Path, kept: Path, images: Path) -> None:
+    """Make both pages anew of what is in ``kept``. Raises KeyError for a measurement that a page has no place for."""
+    measurements = measured.read(kept)
+    doc.write_text(rendered(doc.read_text(encoding="utf-8"), measurements), encoding="utf-8")
+    readme.write_text(summarised(readme.read_text(encoding="utf-8"), measurements), encoding="utf-8")
     with redirect_stdout(sys.stderr):
-        for name, measurement in measured.read(kept).items():
+        for name, measurement in measurements.items():
             for plot in sections.plots(name, measurement.result):
                 report.bars(images / f"{plot.name}.png", plot.title, plot.unit, plot.groups)
 
@@ -81,6 +83,11 @@ def rendered(text: str, measurements: Mapping[str, Measurement]) -> str:
     return text
 
 
+def summarised(text: str, measurements: Mapping[str, Measurement]) -> str:
+    """``text``, the README's, with the few figures that stand there."""
+    return page.filled(text, headlines.PLACE, headlines.headlines(measurements))
+
+
 def _command(name: str, arguments: Sequence[str]) -> str:
     return " ".join(["make", f"bench-{name}", *([f'ARGS="{" ".join(arguments)}"'] if arguments else [])])
 
@@ -89,9 +96,9 @@ def _command(name: str, arguments: Sequence[str]) -> str:
 @click.option("--full", is_flag=True, help="Every benchmark, as it is by default.")
 @click.option("--only", "names", type=click.Choice(sections.NAMES), multiple=True, help="This one; may be repeated.")
 @click.option("--from", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Take results.")
-@click.option("--no-run", is_flag=True, help="Measure nothing: make the page again of what is kept.")
+@click.option("--no-run", is_flag=True, help="Measure nothing: make both pages again of what is kept.")
 def main(full: bool, names: tuple[str, ...], folder: Path | None, no_run: bool) -> None:
-    """Measure, keep the results in docs/measured, and write docs/benchmarks.md and docs/img."""
+    """Measure, keep the results in docs/measured, and write docs/benchmarks.md, docs/img and the README's figures."""
     chosen = [one for one in BENCHMARKS if (one.name in names if names else full or one.is_quick)]
     failed = []
     about = machine()  # now: later its load is our own
@@ -110,7 +117,7 @@ def main(full: bool, names: tuple[str, ...], folder: Path | None, no_run: bool) 
             continue
         measured.write(KEPT, benchmark.name, measurement)
         click.echo(f"{benchmark.name}: {time.monotonic() - began_s:.0f} s", err=True)
-    publish(DOC, KEPT, IMAGES)
+    publish(DOC, README, KEPT, IMAGES)
     click.echo(json.dumps({"report": str(DOC.relative_to(ROOT)), "failed": failed}))
     if failed:
         sys.exit(1)

@@ -33,7 +33,7 @@ def section(name: str, measurement: Measurement) -> str:
         f"`{measurement.command}` · {told['date']} · commit {told['commit']} · {told['cpu']}, {told['memory']}, "
         f"{told['system']}, Python {told['python']}, {told['packages']} · load before: {told['load']}",
         "",
-        *_warnings(told),
+        *warnings(told),
         *_TABLES[name](measurement.result),
     ]
     for plot in plots(name, measurement.result):
@@ -46,8 +46,8 @@ def plots(name: str, result: Result) -> list[Plot]:
     return _PLOTS[name](result) if name in _PLOTS else []
 
 
-def _warnings(told: Mapping[str, str]) -> list[str]:
-    """What is to be said against every figure of a measurement."""
+def warnings(told: Mapping[str, str]) -> list[str]:
+    """Lines with what is to be said against every figure measured on a machine; none if there is nothing."""
     if told["load"] != "unknown" and float(told["load"]) <= IDLE_LOAD:
         return []
     return ["**Others may have kept this machine busy meanwhile: do not compare these figures with any.**", ""]

@@ -1,5 +1,6 @@
 """``genkan bench``: load on any server with OpenAI's API, and what came of it."""
 
+import math
 import os
 import secrets
 import sys
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
 
 # What a run needs is imported when there is one: `genkan --help` must not load numpy.
 _REQUESTS = 100
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+class _Number(click.FloatRange):
+    """As FloatRange, which takes nan for a number in any range, and inf for one without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
+
+
+_POSITIVE = _Number(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 
 
@@ -48,9 +61,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--slo-e2e-ms", type=_POSITIVE, help="Goodput: the whole answer at the latest after this.")
 @click.option("--timeout-s", type=_POSITIVE, default=120.0, show_default=True, help="Of each request.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=4, show_default=True, help="Requests that do not count.")
-@click.option(
-    "--max-error-rate", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Above it, exit 1."
-)
+@click.option("--max-error-rate", type=_Number(0, 1), default=0.01, show_default=True, help="Above it, exit 1.")
 @click.option("--seed", type=int, help="Two runs with one seed ask and arrive alike; by default no two do.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the report, its plots and JSON."

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from genkan.config import ServerConfig, config_path, load
-from genkan.drain import FILE_VARIABLE, DrainPage, NoServer, is_served, now_unix_s, served_pages
-from genkan.draining import Wait, wait_until_idle
 from genkan.errors import ConfigError
+from genkan.server.drain import FILE_VARIABLE, DrainPage, NoServer, is_served, now_unix_s, served_pages
+from genkan.server.draining import Wait, wait_until_idle
 
 
 @click.command()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from genkan.api.routes import Api
 from genkan.config import EmbedderConfig
-from genkan.embedding.backlog import Backlog
+from genkan.embedding.backlog import Backlog, EmbedderObserver, NobodyWatches
 from genkan.embedding.endpoint import Methods, door
 from genkan.errors import EngineUnavailable, ModelFileError
 
@@ -26,11 +26,12 @@ _FAILURE = "The embedder cannot load its model; the server's log says why."
 class EmbedderProcess:
     """Loads the model in a thread of its own, so that readiness is answered at once meanwhile."""
 
-    def __init__(self, config: EmbedderConfig) -> None:
+    def __init__(self, config: EmbedderConfig, observer: EmbedderObserver | None = None) -> None:
         self._config = config
+        self._observer = observer or NobodyWatches()
         self._embedder: Embedder | None = None
         self._failure: str | None = None
-        self.backlog = Backlog(config.max_queue)
+        self.backlog = Backlog(config.max_queue, self._observer)
         self._thread = threading.Thread(target=self._run, name="embedder-load", daemon=True)
 
     async def start(self) -> None:
@@ -67,7 +68,9 @@ class EmbedderProcess:
             {"tokens": tokens, "vector": "" if vector is None else _encoded(vector)}
             for tokens, vector in self._embedder.items(texts)
         ]
-        self.backlog.computed(sum(len(text.encode()) for text in texts), time.monotonic() - began_s)
+        seconds = time.monotonic() - began_s
+        self.backlog.computed(sum(len(text.encode()) for text in texts), seconds)
+        self._observer.computed(len(texts), seconds)
         return items
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Which of a model's deployments is asked first: the one whose prefix cache knows how the prompt begins. Pure.
+"""Which of a model's deployments is asked first: the one whose prefix cache knows how the prompt begins. No I/O.
 
 Theory. Each deployment has a rank for each beginning of a prompt, drawn by hashing its name and the beginning together,
 and the first by rank is asked (rendezvous hashing). Nobody keeps a table: workers and replicas of the gateway agree
@@ -40,6 +40,12 @@ class Affinity:
         self._load_factor = config.load_factor
         self._weighted = [(_seeded(one.name), 1 / one.weight, one.name, one) for one in deployments if one.weight]
         self._last = [one for one in deployments if not one.weight]
+        self._ordered = self._spilled = self._left_alone = 0
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Requests so far whose first by rank was first, had no room, and was being left alone."""
+        return self._ordered - self._spilled - self._left_alone, self._spilled, self._left_alone
 
     def order(self, request: GenerationRequest, tenant: str, now_s: float | None = None) -> list[Deployment]:
         """All deployments: by rank those that have room, by rank those that have not, then those of weight 0.
@@ -62,9 +68,14 @@ class Affinity:
         return [deployment for _, _, deployment in ranks]
 
     def _within_bounds(self, ranked: list[Deployment], now_s: float | None) -> list[Deployment]:
+        if not ranked:
+            return ranked
+        self._ordered += 1
         shared = ranked
         if now_s is not None:
             shared = [one for one in ranked if one.is_well(now_s) and not one.cooling.left_s(now_s)]
+            if not shared or shared[0] is not ranked[0]:
+                self._left_alone += 1
         in_flight, weight = 1, 0
         for one in shared:
             in_flight += one.in_flight
@@ -76,6 +87,8 @@ class Affinity:
                 full.append(one)
         if not full:
             return ranked
+        if full[0] is ranked[0] and len(full) < len(shared):
+            self._spilled += 1
         names = {one.name for one in full}
         return [one for one in ranked if one.name not in names] + full
 

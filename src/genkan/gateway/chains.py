@@ -39,7 +39,7 @@ class Chains:
         """
         self._tiers = tiers
         self._estimator_of = estimator_of
-        self._affinities = {
+        self.affinities = {  # by the names of models that have one
             name: Affinity(model.affinity, tiers[name], model.affinity.by)
             for name, model in models.items()
             if model.affinity is not None
@@ -65,4 +65,4 @@ class Chains:
 
     def _chain(self, route: RouteConfig, *, arm: Arm | None = None, identity: str | None = None) -> Chain:
         tiers = [self._tiers[name] for name in route.chain]
-        return Chain(route, tiers, arm=arm, identity=identity, affinities=self._affinities)
+        return Chain(route, tiers, arm=arm, identity=identity, affinities=self.affinities)

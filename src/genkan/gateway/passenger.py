@@ -90,7 +90,7 @@ class Passenger(Generic[B_co]):
 
     def _replayed(self, recording: Recording) -> Answer:
         answer = replayed(_stored(recording, self.request), self.request_id, self.request)
-        answer.usage = recording.usage
+        answer.usage, answer.finish_reason = recording.usage, _finish_reason(recording)
         return answer
 
 
@@ -122,7 +122,7 @@ async def _batches(
         if asked is not None:
             _mirror(asked, answer)
         else:
-            answer.usage = recording.usage
+            answer.usage, answer.finish_reason = recording.usage, _finish_reason(recording)
         reader.close()
     if followed is not None and (last := followed.end(recording.usage)):
         yield last
@@ -133,6 +133,10 @@ def _stored(recording: Recording, request: GenerationRequest) -> StoredAnswer:
     collected = recording.collected
     assert collected is not None  # see Passenger.can_read
     return StoredAnswer.of(collected, is_chat=isinstance(request, ChatRequest), deployment=recording.deployment)
+
+
+def _finish_reason(recording: Recording) -> str | None:
+    return None if recording.collected is None else recording.collected.finish_reason
 
 
 def _mirror(asked: Answer, answer: Answer) -> None:

@@ -60,6 +60,7 @@ class ResumedPart:
             whole.text_bytes = max(self._had_bytes, other.text_bytes)
         else:
             whole.pieces, whole.text_bytes = self._had_pieces + other.pieces, self._had_bytes + other.text_bytes
+        whole.finish_reason = other.finish_reason
         raw = other.usage
         whole.usage = None if raw is None else resumed_usage(raw, self.way, self._had_tokens, parts)
 

@@ -46,6 +46,7 @@ class Router:
         self.deployments = [deployment for tier in tiers.values() for deployment in tier]
         routes = [RouteConfig(alias=name, chain=[name]) for name in models] + config.routes
         chains = Chains(models, tiers, experiment, estimator_of)
+        self.affinities = chains.affinities
         self._chains = {route.alias: chains.of(route) for route in routes}
         self._listed = {route.alias: _listed(route, models) for route in routes}
         self.embedder = embedder

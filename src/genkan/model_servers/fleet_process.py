@@ -14,12 +14,12 @@ from genkan.api.exchange import Exchange
 from genkan.api.routes import Api
 from genkan.clock import Clock, SystemClock
 from genkan.config import Config, OpenAiUpstreamConfig
-from genkan.drain import DrainPage
 from genkan.model_servers.command import command
 from genkan.model_servers.environment import environments, server_key
 from genkan.model_servers.keeper import Keeper
 from genkan.model_servers.replicas import Server, servers
 from genkan.model_servers.supervision import Stage
+from genkan.server.drain import DrainPage
 from genkan.telemetry.server_metrics import ServerMetrics
 
 _LOOK_EVERY_S = 0.15  # longer than workers take to tell of a request

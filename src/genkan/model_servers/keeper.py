@@ -10,7 +10,7 @@ from genkan.model_servers.process import HealthQuestion, ServerProcess
 from genkan.model_servers.replicas import Server
 from genkan.model_servers.supervision import Action, Stage, Supervision
 
-_log = logging.getLogger("genkan.servers")
+_log = logging.getLogger("genkan.model_servers")
 
 
 class Keeper:

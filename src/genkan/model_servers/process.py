@@ -16,7 +16,7 @@ from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.http_client import HttpClient, HttpError
 
 _READ_BYTES: Final = 64 << 10
-_log = logging.getLogger("genkan.server")
+_log = logging.getLogger("genkan.model_servers")
 
 
 class ServerProcess:

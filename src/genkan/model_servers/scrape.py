@@ -12,7 +12,7 @@ from genkan.upstream.http_client import HttpClient, HttpError
 
 TIMEOUT_S: Final = 1.0
 MAX_BYTES: Final = 4 << 20
-_log = logging.getLogger("genkan.servers")
+_log = logging.getLogger("genkan.model_servers")
 
 
 class ServerScraper:

@@ -5,7 +5,7 @@ Streamed and whole answers are made by the same generator, so they have the same
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from genkan.clock import Clock
@@ -53,10 +53,12 @@ class LocalModel:
         fingerprint: str,
         defaults: ModelDefaults,
         clock: Clock,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         """``name`` and ``fingerprint`` stand in every answer as ``model`` and ``system_fingerprint``.
 
-        What ``engine`` is not capable of is refused by its name in a request.
+        What ``engine`` is not capable of is refused by its name in a request. ``on_stop`` is called once it has
+        stopped, and gives back what was made for it.
         """
         self._engine = engine
         self._tokenizer = tokenizer
@@ -66,6 +68,7 @@ class LocalModel:
         self._fingerprint = fingerprint
         self._defaults = defaults
         self._clock = clock
+        self._on_stop = on_stop
         self._namespaces = Namespaces()
 
     async def respond(self, request: GenerationRequest, caller: Caller = NOBODY) -> Answer:
@@ -121,6 +124,7 @@ class LocalModel:
     def stop(self) -> None:
         """End the engine, and with it whatever it still generates."""
         self._engine.stop()
+        self._on_stop()
 
     async def _prompts(
         self, request: GenerationRequest, tools: ToolUse | None, text: str | None, *, exact: bool

@@ -129,6 +129,12 @@ BREAKER_STATE = GaugeOf(
     mode="livemax",
 )
 
+AFFINITY_REQUESTS = CounterOf(
+    "genkan_affinity_requests",
+    "Requests by whether the deployment that knows their beginning is first: kept, spilled for load, or left_alone",
+    ("model", "outcome"),
+)
+
 # Limits, budgets, cost.
 
 DENIED = CounterOf("genkan_denied", "Requests that a limit or a budget refused", ("scope", "kind", "unit"))
@@ -178,6 +184,15 @@ CACHE_EMBEDDING_SECONDS = HistogramOf(
     "genkan_cache_embedding_seconds", "Questions embedded, to seek like ones", buckets=SHORT_SECONDS
 )
 CACHE_JUDGED = CounterOf("genkan_cache_judged", "Pairs of questions given to the judge", ("verdict",))
+
+# The embedder of our own. Of the batches' sizes the sum is texts, and the count batches.
+
+EMBEDDER_BATCH = HistogramOf(
+    "genkan_embedder_batch_texts", "Texts that are embedded together", unit="texts", buckets=_BATCH_SIZES[1:]
+)
+EMBEDDER_SECONDS = HistogramOf("genkan_embedder_batch_seconds", "Embedding one batch")
+EMBEDDER_QUEUE = GaugeOf("genkan_embedder_queue", "Requests that wait for their vectors, or whose batch is computed")
+EMBEDDER_REFUSED = CounterOf("genkan_embedder_refused", "Requests that could not have been embedded in time")
 
 # Canaries, and what they are compared with.
 
@@ -261,6 +276,14 @@ ENGINE_BATCH = HistogramOf(
 )
 ENGINE_CHUNK = HistogramOf(
     "genkan_engine_prefill_tokens", "Prompt tokens computed in a step", _MODEL, "tokens", _CHUNK_TOKENS
+)
+ENGINE_GRAMMARS = CounterOf(
+    "genkan_engine_grammars",
+    "Requests for answers in a form, by what became of its grammar: cached, compiled, refused, timed_out or overloaded",
+    ("model", "result"),
+)
+ENGINE_GRAMMAR_SECONDS = HistogramOf(
+    "genkan_engine_grammar_seconds", "Compiling a grammar, without the wait for a thread", _MODEL, buckets=SHORT_SECONDS
 )
 ENGINE_TTFT = HistogramOf("genkan_engine_ttft_seconds", "From submission to the first token", _MODEL)
 ENGINE_ITL = HistogramOf("genkan_engine_itl_seconds", "Between two tokens of a sequence", _MODEL, buckets=_STEP_SECONDS)

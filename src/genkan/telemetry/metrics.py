@@ -4,11 +4,12 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from genkan.clock import Clock, SystemClock
+from genkan.engine.grammar.observer import GrammarResult
 from genkan.engine.statistics import EngineStatistics, StepReport
 from genkan.telemetry import catalog
 from genkan.telemetry.bound import Bound
@@ -80,6 +81,8 @@ class EngineMetrics:
         self.step = catalog.ENGINE_STEP.on(registry)
         self.batch = catalog.ENGINE_BATCH.on(registry)
         self.chunk = catalog.ENGINE_CHUNK.on(registry)
+        self.grammars = catalog.ENGINE_GRAMMARS.on(registry)
+        self.grammar_seconds = catalog.ENGINE_GRAMMAR_SECONDS.on(registry)
         self.first = catalog.ENGINE_TTFT.on(registry)
         self.gap = catalog.ENGINE_ITL.on(registry)
 
@@ -89,7 +92,7 @@ class EngineMetrics:
 
 
 class ModelMetrics:
-    """Writes what one model's engine does; an EngineObserver."""
+    """Writes what one model's engine does; an EngineObserver and a GrammarObserver."""
 
     def __init__(self, all_models: EngineMetrics, model: str, memory: Memory | None, clock: Clock) -> None:
         self._gauges = {field: gauge.labels(model) for field, gauge in all_models.gauges.items()}
@@ -97,6 +100,8 @@ class ModelMetrics:
         self._kv_use = all_models.kv_use.labels(model)
         self._step, self._batch = all_models.step.labels(model), all_models.batch.labels(model)
         self._chunk = all_models.chunk.labels(model)
+        self._grammars = {result: all_models.grammars.labels(model, result) for result in get_args(GrammarResult)}
+        self._grammar_seconds = all_models.grammar_seconds.labels(model)
         self._first, self._gap = all_models.first.labels(model), all_models.gap.labels(model)
         self._read_memory, self._clock, self._read_at_s = memory, clock, -math.inf
         self._memory = partial(all_models.memory.labels, model)
@@ -130,3 +135,11 @@ class ModelMetrics:
             self._read_at_s = self._clock.monotonic()
             for kind, num_bytes in self._read_memory().items():
                 self._memory(kind).set(num_bytes)
+
+    def grammar_asked(self, result: GrammarResult) -> None:
+        """See GrammarObserver."""
+        self._grammars[result].inc()
+
+    def grammar_compiled(self, seconds: float) -> None:
+        """See GrammarObserver."""
+        self._grammar_seconds.observe(seconds)

@@ -12,7 +12,7 @@ from genkan.api.admin_drain import DRAIN_PATH, DrainEndpoint
 from genkan.api.exchange import Exchange
 from genkan.api.routes import Api
 from genkan.config import ServerConfig
-from genkan.drain import DrainPage, Report
+from genkan.server.drain import DrainPage, Report
 from genkan.wire.caller import Caller
 
 pytestmark = pytest.mark.anyio

@@ -70,13 +70,14 @@ def folder(tmp_path: Path) -> Path:
     """A page with a place for everything, and every measurement kept."""
     places = "".join(f"## {name}\n<!-- begin: {name} -->\n<!-- end: {name} -->\n" for name in sections.NAMES)
     (tmp_path / "page.md").write_text(places)
+    (tmp_path / "front.md").write_text("# A\n<!-- begin: measured -->\n<!-- end: measured -->\n## B\n")
     for name, result in RESULTS.items():
         measured.write(tmp_path / "kept", name, Measurement(f"make bench-{name}", MACHINE, result))
     return tmp_path
 
 
 def published(folder: Path) -> str:
-    publish.publish(folder / "page.md", folder / "kept", folder / "img")
+    publish.publish(folder / "page.md", folder / "front.md", folder / "kept", folder / "img")
     return (folder / "page.md").read_text()
 
 
@@ -108,7 +109,8 @@ def test_figures_of_a_busy_machine_are_marked(load: str, is_warned: bool) -> Non
 
 def test_to_publish_again_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "find_spec", lambda _: None)
-    assert published(folder) == published(folder)
+    first = published(folder), (folder / "front.md").read_text()
+    assert (published(folder), (folder / "front.md").read_text()) == first
 
 
 def test_plots_are_drawn_where_matplotlib_is(folder: Path) -> None:
@@ -142,7 +144,7 @@ def test_a_file_that_is_no_measurement_is_named(tmp_path: Path, text: str) -> No
 
 
 def test_a_benchmark_that_fails_keeps_its_last_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, path in (("DOC", "page.md"), ("KEPT", "kept"), ("IMAGES", "img"), ("ROOT", "")):
+    for name, path in (("DOC", "page.md"), ("README", "front.md"), ("KEPT", "kept"), ("IMAGES", "img"), ("ROOT", "")):
         monkeypatch.setattr(publish, name, folder / path)
     monkeypatch.setattr(report, "find_spec", lambda _: None)
     monkeypatch.setattr(publish, "BENCHMARKS", (publish.Benchmark("nothing_of_that_name", ()),))
@@ -153,7 +155,7 @@ def test_a_benchmark_that_fails_keeps_its_last_figures(folder: Path, monkeypatch
 
 
 def test_what_is_left_by_other_runs_is_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, path in (("DOC", "page.md"), ("KEPT", "kept"), ("IMAGES", "img"), ("ROOT", "")):
+    for name, path in (("DOC", "page.md"), ("README", "front.md"), ("KEPT", "kept"), ("IMAGES", "img"), ("ROOT", "")):
         monkeypatch.setattr(publish, name, folder / path)
     monkeypatch.setattr(report, "find_spec", lambda _: None)
     left = folder / "out"
@@ -168,3 +170,8 @@ def test_the_page_of_this_repository_is_what_is_kept() -> None:
     text = publish.DOC.read_text(encoding="utf-8")
     assert set(page.names(text)) == set(sections.NAMES)
     assert publish.rendered(text, measured.read(publish.KEPT)) == text, "make report ARGS=--no-run"
+
+
+def test_the_figures_of_this_repositorys_readme_are_those_that_are_kept() -> None:
+    text = publish.README.read_text(encoding="utf-8")
+    assert publish.summarised(text, measured.read(publish.KEPT)) == text, "make report ARGS=--no-run"

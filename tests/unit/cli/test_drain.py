@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from genkan.cli import main
-from genkan.drain import FILE_VARIABLE, DrainPage, Report, page_path
+from genkan.server.drain import FILE_VARIABLE, DrainPage, Report, page_path
 
 
 class Machine:

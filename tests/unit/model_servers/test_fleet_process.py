@@ -14,9 +14,9 @@ from e2e.live_server import free_port, wait_until
 from prometheus_client import CollectorRegistry
 from served import served_config
 
-from genkan.drain import DrainPage, Report
 from genkan.errors import ConfigError
 from genkan.model_servers.fleet_process import ModelServersProcess, check_servers, only_served
+from genkan.server.drain import DrainPage, Report
 
 pytestmark = pytest.mark.anyio
 STAND_IN = Path(__file__).parents[2] / "model_server_stand_in.py"
@@ -97,7 +97,7 @@ async def test_a_program_that_is_not_there_can_be_waited_for_and_stopped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     servers = process(tmp_path, command=["/nowhere/vllm"])
-    with caplog.at_level("INFO", logger="genkan.server"):
+    with caplog.at_level("INFO", logger="genkan.model_servers"):
         await servers.start()
         await until(lambda: "v: cannot run /nowhere/vllm: No such file or directory" in caplog.messages)
     await servers.aclose()

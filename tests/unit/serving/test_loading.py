@@ -115,7 +115,9 @@ async def test_a_loaded_model_is_asked_about_its_prefix_cache() -> None:
     assert await model.purge_prefix_cache("local") == 7
 
 
-async def test_a_model_file_that_cannot_be_served_is_named_in_the_log_and_to_no_client(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_that_cannot_be_served_is_named_in_the_log_and_to_no_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.ERROR, "genkan.engine"):
         model = loaded(failing(ModelFileError("there is no model file /srv/m.gguf")))
     assert not model.ready

@@ -1,5 +1,6 @@
 """Reads an answer as it comes: when its pieces of text came, what it says of tokens, cache and cost. No I/O."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class Reading:
         self._seen.cache = headers.get(b"x-genkan-cache", b"").decode("latin-1")
         self._streams = status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream")
         if cost := headers.get(b"x-genkan-cost-usd"):
-            self._seen.cost_usd = float(cost)
+            self._seen.cost_usd = _finite(float(cost))
 
     def body(self, data: bytes, now_s: float) -> None:
         """A piece of the body that came ``now_s``. Raises ValueError for what is no answer."""
@@ -54,9 +55,10 @@ class Reading:
             self._seen.error = f"status {self._seen.status}{_kind(self._body)}"
         elif not self._streams:
             answer = self.whole()
+            if answer.get("error") is not None:
+                self._seen.error = f"an error with status 200{_kind(self._body)}"
             self._usage(answer)
-            if isinstance(cost := answer.get("cost_usd"), int | float):  # as `POST /call` has it
-                self._seen.cost_usd = float(cost)
+            self._cost(answer)  # as `POST /call` has it
         elif self._seen.error is None and not self._done:
             self._seen.error = "a stream without its end"
 
@@ -74,26 +76,47 @@ class Reading:
             self._done = True
             return
         chunk = _object(data)
-        if "error" in chunk:
+        if chunk.get("error") is not None:  # some servers send null with every chunk
             self._seen.error = f"error event{_kind(data)}"
             return
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta")
-            if choice.get("text") or (delta and any(delta.get(name) for name in _TEXTS)):
-                self._seen.token_s.append(now_s)
-                break
+        choices = chunk.get("choices")
+        if isinstance(choices, list) and any(map(_has_text, choices)):
+            self._seen.token_s.append(now_s)
         self._usage(chunk)
 
     def _usage(self, answer: dict[str, Any]) -> None:
         usage = answer.get("usage")
         if not isinstance(usage, dict):
             return
+        details = usage.get("prompt_tokens_details")
         seen = self._seen
-        seen.prompt_tokens = usage.get("prompt_tokens")
-        seen.completion_tokens = usage.get("completion_tokens")
-        seen.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        if isinstance(cost := usage.get("cost_usd"), int | float):
-            seen.cost_usd = float(cost)
+        seen.prompt_tokens = _count(usage, "prompt_tokens")
+        seen.completion_tokens = _count(usage, "completion_tokens")
+        seen.cached_tokens = (_count(details, "cached_tokens") or 0) if isinstance(details, dict) else 0
+        self._cost(usage)
+
+    def _cost(self, of: dict[str, Any]) -> None:
+        if type(cost := of.get("cost_usd")) in (int, float):
+            self._seen.cost_usd = float(cost)
+
+
+def _has_text(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return False
+    delta = choice.get("delta")
+    return bool(choice.get("text")) or (isinstance(delta, dict) and any(delta.get(name) for name in _TEXTS))
+
+
+def _count(of: dict[str, Any], name: str) -> int | None:
+    """A number of tokens; None for what is none."""
+    found = of.get(name)
+    return found if type(found) is int and found >= 0 else None
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("a cost that is no number")
+    return value
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from genkan.bench.client.figures import Objective, by_arm, figures, times_s
 from genkan.bench.client.lag import OwnLag, own_faults, watched
 from genkan.bench.client.loops import closed_loop, open_loop
 from genkan.bench.client.outcome import Order, Outcome
-from genkan.bench.client.preflight import check, chosen_model
+from genkan.bench.client.preflight import CannotMeasure, check, chosen_model
 from genkan.bench.client.progress import Progress
 from genkan.bench.client.prompts import Prompts
 from genkan.bench.client.target import Target
@@ -87,7 +87,9 @@ class Run:
             asker.close()
 
     async def _measure(self, asker: Asker, orders: Iterator[Order]) -> None:
-        load = self._plan.load
+        load, room = self._plan.load, max_in_flight()
+        if load.concurrency > room:
+            raise CannotMeasure(f"--concurrency {load.concurrency}: this process may open {room} connections at once")
         progress = Progress(self._clock, requests=load.requests, seconds=load.duration_s)
 
         def take(outcome: Outcome) -> None:
@@ -101,9 +103,11 @@ class Run:
                     await closed_loop(orders, load.concurrency, asker.ask, take, self._clock, until_s=load.duration_s)
                 else:
                     offsets = offsets_s(load.arrivals, load.rate, self._plan.prompts.seed, until_s=load.duration_s)
-                    await open_loop(orders, offsets, asker.ask, take, self._clock, max_in_flight=max_in_flight())
+                    await open_loop(orders, offsets, asker.ask, take, self._clock, max_in_flight=room)
         finally:
             progress.close()
+        if not self.outcomes:
+            raise CannotMeasure("no request was due in that time")
 
     def result(self) -> dict[str, Any]:
         """The figures, as they are in the JSON. Raises ValueError when no request has ended."""
@@ -132,6 +136,8 @@ def run(plan: Plan, out: Path | None) -> float:
     """Make a run and tell of it; the share of requests that failed. Raises CannotMeasure, and KeyboardInterrupt if
     nothing was measured.
     """
+    if out is not None:
+        _make_folder(out)
     made = Run(plan, SystemClock())
     interrupted = False
     try:
@@ -151,6 +157,14 @@ def run(plan: Plan, out: Path | None) -> float:
     return float(result["error_rate"])
 
 
+def _make_folder(out: Path) -> None:
+    """Before the run, which is lost where its report cannot be written. Raises CannotMeasure."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotMeasure(f"there can be no report in {out}: {error.strerror}") from None
+
+
 def max_in_flight() -> int:
     """As many connections as this process may have open; asks the system for all that it gives."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -160,7 +174,6 @@ def max_in_flight() -> int:
 
 def _plots(out: Path, outcomes: Sequence[Outcome]) -> list[Path]:
     """Tails of what was timed, and latencies over the run; those that could be drawn."""
-    out.mkdir(parents=True, exist_ok=True)
     arms = by_arm(outcomes)
     drawn = []
     for name in ("ttft", "itl", "e2e"):

@@ -69,6 +69,10 @@ def parse_target(url: str, path: str | None = None, key: str | None = None) -> T
         raise ValueError("the URL must have no user, no query and no fragment")
     if path is not None and not path.startswith("/"):
         raise ValueError(f"the path must begin with /; given: {path}")
+    if not all(
+        part.isascii() and part.isprintable() and " " not in part for part in (parts.netloc, parts.path, path or "")
+    ):
+        raise ValueError("the URL and the path must be ASCII without spaces: escape what is not")
     if key and not (key.isascii() and key.isprintable()):
         raise ValueError("the API key must be printable ASCII")
     port = parts.port  # raises ValueError for what is no port

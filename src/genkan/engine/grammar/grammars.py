@@ -1,6 +1,7 @@
 """Compiles grammars beside the event loop, once each, and within limits."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from llguidance import LLMatcher, LLParserLimits
 from genkan.engine.grammar.closing import ClosingSearch
 from genkan.engine.grammar.guided import GuidedMatcher, Vocabulary, plain
 from genkan.engine.grammar.matcher import Matcher
+from genkan.engine.grammar.observer import GrammarObserver, GrammarResult, NobodyWatches
 from genkan.engine.grammar.spec import GrammarSpec
 from genkan.engine.grammar.token_table import TokenTable
 from genkan.engine.grammar.wording import Wording, worded
@@ -73,13 +75,23 @@ class Grammars:
     kept, those that cannot be included, so that they fail at once when they are sent again.
     """
 
-    def __init__(self, table: TokenTable, *, timeout_s: float, max_bytes: int, cache: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        table: TokenTable,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        cache: int,
+        vocab_size: int,
+        observer: GrammarObserver | None = None,
+    ) -> None:
         """``vocab_size`` is that of the model's head, which may have rows beyond the table. Costs 0.3 s."""
         if len(table.tokens) > vocab_size:
             raise ValueError(f"{len(table.tokens)} tokens, but the model has {vocab_size} rows of logits")
         self._tokenizer = table.tokenizer()
         closing = ClosingSearch(table, self._tokenizer)
         self._vocabulary = Vocabulary.of(table, closing)
+        self._observer = observer or NobodyWatches()
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._max_cached = cache
@@ -97,14 +109,18 @@ class Grammars:
         if self._is_closed:
             raise EngineUnavailable("The engine is stopping.")
         if len(spec.text) > self._max_bytes or len(spec.text.encode(errors="surrogatepass")) > self._max_bytes:
+            self._observer.grammar_asked("refused")
             raise InvalidRequest(f"The grammar or schema is longer than {self._max_bytes} bytes.", param=param)
         found = self._cached.get(spec)
+        result: GrammarResult = "compiled" if found is None else "cached"
         if found is None:
             found = await self._flown(spec, param)
         else:
             self._cached.move_to_end(spec)
         if isinstance(found, str):
+            self._observer.grammar_asked("refused")
             raise InvalidRequest(f"Invalid {_NAMES[spec.kind]}: {found}", param=param)
+        self._observer.grammar_asked(result)
         return found
 
     def close(self) -> None:
@@ -119,6 +135,7 @@ class Grammars:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.shield(flight.result)
         except TimeoutError:
+            self._observer.grammar_asked("timed_out")
             message = f"The grammar or schema takes longer than {self._timeout_s:g} s to compile."
             raise InvalidRequest(message, param=param) from None
         finally:
@@ -128,6 +145,7 @@ class Grammars:
 
     def _started(self, spec: GrammarSpec) -> _Flight:
         if len(self._flights) >= _MAX_FLIGHTS:
+            self._observer.grammar_asked("overloaded")
             raise EngineOverloaded("Too many grammars are being compiled.")
         result = asyncio.get_running_loop().run_in_executor(self._threads, self._compile, spec)
         flight = self._flights[spec] = _Flight(result)
@@ -144,6 +162,13 @@ class Grammars:
 
     def _compile(self, spec: GrammarSpec) -> CompiledGrammar | str:
         """The grammar, or what is wrong with it. Runs in a thread."""
+        began_s = time.monotonic()
+        try:
+            return self._found(spec)
+        finally:
+            self._observer.grammar_compiled(time.monotonic() - began_s)
+
+    def _found(self, spec: GrammarSpec) -> CompiledGrammar | str:
         try:
             wording = worded(spec, self._tokens_of)
         except ValueError as error:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from genkan.api.exchange import new_request_id
 from genkan.gateway.overload import ServerOverloaded
-from genkan.shedding import Shedding
+from genkan.server.shedding import Shedding
 from genkan.wire.error_body import error_body
 
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from genkan.drain import DrainPage, Report
-from genkan.drain_watch import DrainWatch
-from genkan.http_server import HttpServer
+from genkan.server.drain import DrainPage, Report
+from genkan.server.drain_watch import DrainWatch
+from genkan.server.http_server import HttpServer
 
 pytestmark = pytest.mark.anyio
 PID = os.getpid()

@@ -12,7 +12,7 @@ from asgi import AsgiClient
 from genkan.api.exchange import Exchange
 from genkan.api.routes import Api
 from genkan.errors import ConfigError
-from genkan.front import Front, FrontedService, socket_path
+from genkan.server.front import Front, FrontedService, socket_path
 
 pytestmark = pytest.mark.anyio
 

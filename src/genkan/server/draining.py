@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from genkan.drain import DrainPage, Report
+from genkan.server.drain import DrainPage, Report
 
 POLL_S = 0.1
 

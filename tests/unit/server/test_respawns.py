@@ -2,7 +2,7 @@
 
 from hand_clock import HandClock
 
-from genkan.respawns import PROMPT, SLOW_S, WINDOW_S, RespawnPace
+from genkan.server.respawns import PROMPT, SLOW_S, WINDOW_S, RespawnPace
 
 
 def test_a_few_deaths_are_mended_as_they_are_found() -> None:

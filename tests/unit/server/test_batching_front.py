@@ -16,7 +16,7 @@ from genkan.api.routes import Api
 from genkan.embedding.backlog import Backlog
 from genkan.embedding.endpoint import Methods, door
 from genkan.errors import EngineUnavailable
-from genkan.front import BatchingFront, BatchingService, batch_without_waiting
+from genkan.server.front import BatchingFront, BatchingService, batch_without_waiting
 
 pytestmark = [
     pytest.mark.anyio,

@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from genkan.early_refusal import on_headers_complete
 from genkan.gateway.overload import Overload
-from genkan.shedding import Shedding
+from genkan.server.early_refusal import on_headers_complete
+from genkan.server.shedding import Shedding
 
 BODY = b'{"model": "default"}'
 HEADS = {

@@ -28,8 +28,8 @@ from tornado import gen
 
 from genkan.config import Config
 from genkan.config.drain import DrainConfig
-from genkan.drain import FILE_VARIABLE, DrainPage, linger_left_s, now_unix_s, page_path
-from genkan.respawns import RespawnPace
+from genkan.server.drain import FILE_VARIABLE, DrainPage, linger_left_s, now_unix_s, page_path
+from genkan.server.respawns import RespawnPace
 
 CHECK_S = 1.0
 #: After its grace a worker has this long to say so to its clients, to settle, and to write its books.
@@ -38,7 +38,7 @@ LAST_WORDS_S = 15.0
 _ENTRY = "service"  # BentoML's name for the workers of the service that it was told to serve
 _PORT = "_bento_api_server"
 _POLL_S = 0.05
-_log = logging.getLogger("genkan.arbiter")
+_log = logging.getLogger("genkan.server.arbiter")
 
 
 def lead(config: Config, environ: MutableMapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from genkan.healthcheck import is_ready
+from genkan.server.healthcheck import is_ready
 
 
 @contextmanager

@@ -5,12 +5,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from genkan.drain import SLOTS, DrainPage, Report
-from genkan.http_server import HttpServer
+from genkan.server.drain import SLOTS, DrainPage, Report
+from genkan.server.http_server import HttpServer
 from genkan.telemetry import catalog
 
 EVERY_S = 0.1
-_log = logging.getLogger("genkan.drain")
+_log = logging.getLogger("genkan.server.drain")
 
 
 class DrainWatch:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genkan.drain import (
+from genkan.server.drain import (
     FILE_VARIABLE,
     SLOTS,
     DrainPage,
@@ -62,7 +62,9 @@ def test_to_drain_twice_is_to_drain_since_the_first_time_and_to_undo_twice_is_no
 
 def test_another_process_sees_the_flag(page: DrainPage, path: Path) -> None:
     page.begin(NOW_S)
-    code = f"from pathlib import Path; from genkan.drain import DrainPage; d = DrainPage.open(Path({str(path)!r}))"
+    code = (
+        f"from pathlib import Path; from genkan.server.drain import DrainPage; d = DrainPage.open(Path({str(path)!r}))"
+    )
     said = subprocess.run(
         [sys.executable, "-c", f"{code}; print(d.is_draining, d.undo())"], capture_output=True, text=True
     )
@@ -96,7 +98,7 @@ def test_a_page_is_served_as_long_as_its_maker_has_it(path: Path) -> None:
 
 def test_what_a_killed_server_left_behind_is_no_server_and_another_may_take_its_place(path: Path) -> None:
     path.parent.mkdir()
-    code = "import os; from pathlib import Path; from genkan.drain import DrainPage\n"
+    code = "import os; from pathlib import Path; from genkan.server.drain import DrainPage\n"
     code += f"DrainPage.create(Path({str(path)!r})).begin(1.0); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     assert path.exists()

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 import uvicorn
 
-from genkan.http_server import HttpServer
+from genkan.server.http_server import HttpServer
 
 pytestmark = pytest.mark.anyio
 CLOSE = (b"connection", b"close")

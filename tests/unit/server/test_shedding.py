@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from genkan.gateway.overload import CALM_S, STANDING_S, Overload
-from genkan.shedding import Shedding
+from genkan.server.shedding import Shedding
 
 CHAT = "/v1/chat/completions"
 

@@ -1,4 +1,4 @@
-"""``python -m genkan.healthcheck``: whether the server in this container is ready. What the image's HEALTHCHECK runs.
+"""``python -m genkan.server.healthcheck``: whether the server in this container is ready, for its HEALTHCHECK.
 
 Standard library only, so that it takes a tenth of a second.
 """

@@ -30,7 +30,7 @@ from genkan.errors import ConfigError
 
 T = TypeVar("T")
 
-_log = logging.getLogger("genkan.front")
+_log = logging.getLogger("genkan.server.front")
 _METRICS_PATH = "/metrics"
 _PR_SET_PDEATHSIG = 1
 _PARENT_VARIABLE = "GENKAN_SERVER_PID"

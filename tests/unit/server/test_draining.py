@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from hand_clock import HandClock
 
-from genkan.drain import DrainPage, Report
-from genkan.draining import POLL_S, Wait, wait_until_idle
+from genkan.server.drain import DrainPage, Report
+from genkan.server.draining import POLL_S, Wait, wait_until_idle
 
 NOTICE_S, WAIT_S = 2.0, 10.0
 PID = os.getpid()

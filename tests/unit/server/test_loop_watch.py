@@ -6,7 +6,7 @@ import time
 import pytest
 from virtual_time import VirtualLoop
 
-from genkan.loop_watch import BUSY_EVERY_S, IDLE_EVERY_S, LoopWatch
+from genkan.server.loop_watch import BUSY_EVERY_S, IDLE_EVERY_S, LoopWatch
 
 Look = tuple[float, float, float]
 

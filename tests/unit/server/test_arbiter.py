@@ -9,10 +9,10 @@ import pytest
 from bentoml._internal.utils import circus as bentos
 from circus.process import DEAD_OR_ZOMBIE
 
-from genkan.arbiter import CHECK_S, LAST_WORDS_S, OrderlyArbiter, install, lead
 from genkan.config import Config
 from genkan.config.drain import DrainConfig
-from genkan.drain import FILE_VARIABLE, DrainPage, page_path
+from genkan.server.arbiter import CHECK_S, LAST_WORDS_S, OrderlyArbiter, install, lead
+from genkan.server.drain import FILE_VARIABLE, DrainPage, page_path
 
 pytestmark = pytest.mark.anyio
 

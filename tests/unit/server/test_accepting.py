@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 import uvloop
 
-from genkan import accepting
+from genkan.server import accepting
 
 CLIENTS = 40
 

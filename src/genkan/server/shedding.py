@@ -1,12 +1,12 @@
 """What an overloaded worker refuses, and who is told of it."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from genkan.gateway.overload import Overload, ServerOverloaded
 
-_log = logging.getLogger("genkan.shedding")
+_log = logging.getLogger("genkan.server.shedding")
 
 
 class Observer(Protocol):
@@ -22,12 +22,19 @@ class Shedding:
     and one how many there were. They are counted like all others.
     """
 
-    def __init__(self, overload: Overload, paths: Iterable[str], observers: Sequence[Observer]) -> None:
-        """``paths``: those that may be refused."""
+    def __init__(
+        self,
+        overload: Overload,
+        paths: Iterable[str],
+        observers: Sequence[Observer],
+        failed: Callable[[str, str], object] = lambda path, code: None,
+    ) -> None:
+        """``paths``: those that may be refused. ``failed`` is told of the error that is the answer, by its code."""
         self.overload = overload
         self._paths = {path.encode(): path for path in paths}
         self._names = frozenset(self._paths.values())
         self._observers = observers
+        self._failed = failed
         self._began_s = 0.0
         self._refused = 0
 
@@ -57,4 +64,5 @@ class Shedding:
         self._refused += 1
         for observer in self._observers:
             observer.finished(path, ServerOverloaded.status, 0.0)
+        self._failed(path, ServerOverloaded.code)
         return True

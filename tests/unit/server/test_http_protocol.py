@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from genkan.http_protocol import _send, _uvicorns_send
+from genkan.server.http_protocol import _send, _uvicorns_send
 
 Message = dict[str, Any]
 DATE = [(b"date", b"Sat, 21 Nov 2026 16:25:01 GMT")]
