@@ -166,12 +166,13 @@ bench-served: setup ## what clients see: TTFT and gaps through the gateway, cach
 	@$(BIN)/python -m genkan.bench.served $(ARGS)
 
 .PHONY: report
-report: $(VENV)/.bench ## measure, and rewrite docs/benchmarks.md and its plots; ten minutes (ARGS=--full: far longer)
+report: $(VENV)/.bench ## measure, and rewrite docs/benchmarks.md, its plots and the README's figures; ten minutes (ARGS=--full: far longer)
 	@$(BIN)/python -m genkan.bench.publish $(ARGS)
 
 .PHONY: soak
-soak: setup ## idle streams, overload, memory over 500,000 requests; half an hour (ARGS="--only overload", ARGS=--quick)
-	@$(BIN)/python -m genkan.bench.soak $(ARGS)
+soak: $(VENV)/.tests ## 100,000 fuzzed inputs, then idle streams, overload, memory; 40 minutes (ARGS="--only overload")
+	@$(if $(ARGS),,(cd tests && $(abspath $(BIN))/python -m fuzz.campaign))
+	$(BIN)/python -m genkan.bench.soak $(ARGS)
 
 .PHONY: soak-rolling
 soak-rolling: setup ## 10 rolling restarts under 50 requests a second; is one lost, or billed other than once? (ARGS="--restarts N --rate R")
@@ -186,7 +187,7 @@ chaos-engine: setup ## 2,000 requests with injected faults in the engine; are th
 	@cd tests && $(abspath $(BIN))/python -m engine.chaos $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/.tests ## mutated requests and bytes at a gateway and at the engine, then schemathesis (ARGS="--inputs N --seed S --resume")
+fuzz: $(VENV)/.tests ## mutated requests at a gateway and at the engine, then schemathesis (ARGS="--inputs N --seed S")
 	@(cd tests && $(abspath $(BIN))/python -m fuzz.campaign $(ARGS))
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest -q -p no:cacheprovider --timeout 3600 tests/e2e/test_openapi.py
 

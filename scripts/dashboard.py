@@ -59,11 +59,20 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("In flight", "short", (("{{path}}", now("genkan_requests_in_flight", "path")),)),
         Panel("Whole answers", "s", quantiles("genkan_request_seconds")),
-        Panel("First token of upstreams", "s", quantiles("genkan_upstream_ttft_seconds")),
+        Panel("First token, as clients see it", "s", quantiles("gen_ai_server_time_to_first_token_seconds")),
+        Panel(
+            "A token after the first, as clients see it", "s", quantiles("gen_ai_server_time_per_output_token_seconds")
+        ),
+        Panel("Errors by code", "reqps", (("{{code}}", rate("genkan_errors_total", "code")),)),
         Panel(
             "Refused by limits and budgets",
             "reqps",
             (("{{scope}} {{unit}}", rate("genkan_denied_total", "scope, unit")),),
+        ),
+        Panel(
+            "Refused by overloaded workers",
+            "reqps",
+            (("{{path}}", rate("genkan_shed_total", "path")),),
         ),
     ),
     "Upstreams": (
@@ -80,6 +89,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ),
             ),
         ),
+        Panel("First token of upstreams", "s", quantiles("genkan_upstream_ttft_seconds")),
         Panel(
             "Circuits",
             "short",
@@ -109,6 +119,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ("busy {{upstream}}", now("genkan_upstream_busy_connections", "upstream")),
                 ("waiting {{upstream}}", now("genkan_upstream_waiting_requests", "upstream")),
             ),
+        ),
+        Panel(
+            "Affinity",
+            "reqps",
+            (("{{model}} {{outcome}}", rate("genkan_affinity_requests_total", "model, outcome")),),
+            "Whether the deployment that knows how a prompt begins is asked first",
+        ),
+        Panel(
+            "Model servers of ours",
+            "short",
+            (("{{upstream}}", now("genkan_model_server_up", "upstream")),),
+            "1 for each instance on which it is well",
         ),
     ),
     "Cost and stored answers": (
@@ -173,6 +195,27 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ("failed {{model}}", rate("genkan_engine_failed_steps_total", "model")),
             ),
         ),
+        Panel(
+            "Grammars",
+            "reqps",
+            (("{{model}} {{result}}", rate("genkan_engine_grammars_total", "model, result")),),
+        ),
+    ),
+    "Embedder": (
+        Panel(
+            "Texts",
+            "short",
+            (
+                ("texts", rate("genkan_embedder_batch_texts_sum")),
+                ("batches", rate("genkan_embedder_batch_texts_count")),
+                ("refused requests", rate("genkan_embedder_refused_total")),
+            ),
+            "a second",
+        ),
+        Panel("A batch", "s", quantiles("genkan_embedder_batch_seconds")),
+        Panel(
+            "Requests that wait or are computed", "short", (("{{instance}}", now("genkan_embedder_queue", "instance")),)
+        ),
     ),
     "Canaries and processes": (
         Panel(
@@ -192,6 +235,15 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
         ),
         Panel("Event loop lag", "s", quantiles("genkan_loop_lag_seconds")),
+        Panel("Draining", "short", (("{{instance}}", now("genkan_draining", "instance", "max")),), "1 while it drains"),
+        Panel(
+            "Lines and spans lost",
+            "ops",
+            (
+                ("log lines", rate("genkan_log_lines_dropped_total")),
+                ("spans", rate("genkan_trace_spans_total", where='outcome="lost"')),
+            ),
+        ),
     ),
 }
 

@@ -135,6 +135,7 @@ class Client:
     is_leader: bool | None = None
     deployment: str = ""
     usage: object = None
+    finish_reason: str | None = None
     completed: list[object] = field(default_factory=list)
     may_read: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -178,7 +179,7 @@ def client(
                     async for batch in answer.batches:
                         one.payloads += batch
             finally:
-                one.usage = answer.usage
+                one.usage, one.finish_reason = answer.usage, answer.finish_reason
                 await answer.aclose()
                 await answer.aclose()
         except Exception as error:

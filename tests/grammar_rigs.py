@@ -12,6 +12,7 @@ from genkan.bench.grammar import Tally, random_logits, table_of, written
 from genkan.engine.config import EngineConfig
 from genkan.engine.grammar.grammars import Grammars
 from genkan.engine.grammar.matcher import Matcher
+from genkan.engine.grammar.observer import GrammarObserver
 from genkan.engine.grammar.spec import GrammarKind, GrammarSpec
 from genkan.engine.grammar.token_table import TokenTable
 from genkan.engine.load import gguf
@@ -27,9 +28,21 @@ def real_table() -> TokenTable:
     return table_of(TextTokenizer(gguf.read_metadata(locate(EngineConfig().model))))
 
 
-def grammars(table: TokenTable, *, timeout_s: float = 10, max_bytes: int = 1 << 16, cache: int = 64) -> Grammars:
+def grammars(
+    table: TokenTable,
+    *,
+    timeout_s: float = 10,
+    max_bytes: int = 1 << 16,
+    cache: int = 64,
+    observer: GrammarObserver | None = None,
+) -> Grammars:
     return Grammars(
-        table, timeout_s=timeout_s, max_bytes=max_bytes, cache=cache, vocab_size=len(table.tokens) + PADDING
+        table,
+        timeout_s=timeout_s,
+        max_bytes=max_bytes,
+        cache=cache,
+        vocab_size=len(table.tokens) + PADDING,
+        observer=observer,
     )
 
 

@@ -112,6 +112,7 @@ class Teller:
             answer.usage, answer.pieces, answer.text_bytes = follower.usage, follower.pieces, follower.text_bytes
             if batch:
                 yield batch
+        answer.finish_reason = follower.finish_reason
 
     async def _closed(self) -> None:
         self.open -= 1

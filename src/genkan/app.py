@@ -156,7 +156,9 @@ class GatewayProcess:
         self.shedding: Shedding | None = None  # what to refuse before it gets here, for who holds the connections
         if server.max_lag_s:
             hear = [*told, loop_metrics]
-            self.shedding = Shedding(Overload(server.max_lag_s), _MODEL_PATHS, hear, http_metrics.failed)
+            self.shedding = Shedding(
+                Overload(server.max_lag_s), _MODEL_PATHS, hear, http_metrics.failed, self._access_log
+            )
         self._http_metrics = http_metrics
         looked = [loop_metrics.looked, upstream_metrics.looked, http_metrics.looked]
         self._loop_watch = LoopWatch([*looked, *([] if self.shedding is None else [self.shedding.looked])])

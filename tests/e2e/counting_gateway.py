@@ -40,18 +40,20 @@ class Key:
 
 
 class CountingGateway:
-    """It is ready, and has an admin's key."""
+    """It is ready, and has an admin's key: ``admin``, or one that it makes."""
 
-    def __init__(self, server: LiveServer, upstream: RunningUpstream, environ: dict[str, str]) -> None:
+    workers = WORKERS
+
+    def __init__(
+        self, server: LiveServer, upstream: RunningUpstream, environ: dict[str, str], admin: str | None = None
+    ) -> None:
         self.server = server
         self.upstream = upstream
-        line = [str(GENKAN), "keys", "create", "--tenant", "ops", "--role", "admin"]
-        made = subprocess.run(line, env={**os.environ, **environ}, capture_output=True, check=True, text=True)
+        self.admin_key = admin or new_admin_key(environ)
         self._http = httpx.Client(base_url=server.base_url, timeout=30, trust_env=False)
-        self._http.headers["authorization"] = f"Bearer {made.stdout.strip()}"
-        self._admin = made.stdout.strip()
+        self._http.headers["authorization"] = f"Bearer {self.admin_key}"
         self.redis = redis.Redis.from_url(self.redis_url, decode_responses=True)
-        self._until_known(self._admin)
+        self._until_known(self.admin_key)
 
     def close(self) -> None:
         self.redis.close()
@@ -93,7 +95,7 @@ class CountingGateway:
         """The replies of as many races as it takes until both workers had connections: the kernel may give all of one
         race to one."""
         seen, replies = Counter[int](), list[Reply]()
-        while len(seen) < WORKERS:
+        while len(seen) < self.workers:
             assert len(replies) < 100 * len(requests), "one worker gets no connections"
             replies += self.race(requests, seen)
         return replies
@@ -142,7 +144,13 @@ class CountingGateway:
     def _is_known(self, key: str) -> bool:
         seen = Counter[int]()
         replies = self.race([get(key, "/v1/models")] * 24, seen)
-        return len(seen) == WORKERS and {reply.status for reply in replies} == {200}
+        return len(seen) == self.workers and {reply.status for reply in replies} == {200}
+
+
+def new_admin_key(environ: dict[str, str]) -> str:
+    line = [str(GENKAN), "keys", "create", "--tenant", "ops", "--role", "admin"]
+    made = subprocess.run(line, env={**os.environ, **environ}, capture_output=True, check=True, text=True)
+    return made.stdout.strip()
 
 
 @contextmanager

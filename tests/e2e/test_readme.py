@@ -104,24 +104,36 @@ def test_the_configuration_it_shows_is_one(tmp_path: Path) -> None:
     assert [route.cache.semantic for route in load(path, {}).routes] == ["shadow"]
 
 
+def pages() -> list[Path]:
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
 def test_every_make_target_it_names_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
-    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", page, flags=re.MULTILINE)}
+    texts = [page.read_text(encoding="utf-8") for page in pages()]
+    named = {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", text, flags=re.MULTILINE)}
     assert {"serve", "test", "bento"} <= named <= targets
 
 
 def test_every_page_it_links_to_exists() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "SECURITY.md"):
+    for page in pages():
         for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), (page.name, link)
 
 
-def test_every_file_in_its_tree_exists() -> None:
-    tree = README.split("## Files")[1]
-    for name in ("service.py", "bentofile.yaml", "configs/", "requirements/", "src/genkan/", "tests/", "k6/"):
-        assert name in tree
-        assert (ROOT / name).exists()
-    for name in re.findall(r"^  ([a-z_]+(?:\.py|/))", tree, flags=re.MULTILINE):
-        assert (ROOT / "src" / "genkan" / name).exists(), name
+def test_every_page_is_linked_to_from_it() -> None:
+    assert [page.name for page in pages() if page.name != "README.md" and f"{page.name})" not in README] == []
+
+
+def test_its_tree_is_what_is_there() -> None:
+    tree = README.split("## Files")[1].split("```")[1]
+    for name in re.findall(r"^([a-z0-9]+(?:\.py|\.yaml|/)\S*)", tree, flags=re.MULTILINE):
+        assert (ROOT / name).exists(), name
+    named = {
+        name
+        for names in re.findall(r"^  ((?:[a-z_]+(?:\.py|/) ?)+)", tree, flags=re.MULTILINE)
+        for name in names.split()
+    }
+    package = [path for path in (ROOT / "src" / "genkan").iterdir() if path.is_dir() or path.suffix == ".py"]
+    assert named == {path.name + "/" * path.is_dir() for path in package if not path.name.startswith("_")}

@@ -1,4 +1,4 @@
-"""Two gateways of two workers each on one Redis: what one of them knows, both do."""
+"""Two gateways on one Redis: what one of them knows, both do. Of the workers of one, other tests tell."""
 
 import json
 from collections.abc import Generator
@@ -15,7 +15,6 @@ from e2e.counting_gateway import (
     PROMPT,
     SOON_S,
     TOKENS,
-    WORKERS,
     CountingGateway,
     Key,
     model,
@@ -37,6 +36,7 @@ class Replica(CountingGateway):
     """One of several on a Redis that is none of theirs."""
 
     shared_url = ""
+    workers = 1
 
     @property
     def redis_url(self) -> str:
@@ -52,7 +52,7 @@ class Pair:
         self.upstream = upstream
 
     def key(self, **wanted: Any) -> Key:
-        """A new key of the first, which every worker of both knows."""
+        """A new key of the first, which both know."""
         key = self.first.key(**wanted)
         wait_until(lambda: self.second._is_known(key.secret), SOON_S, "the other gateway knows the key")
         return key
@@ -68,7 +68,7 @@ def settings(redis: RunningRedis, upstream: RunningUpstream) -> dict[str, Any]:
     names = ("ok", "500-for-ever")
     return {
         "redis": {**PATIENT, "url": redis.url},
-        "server": {"workers": WORKERS},
+        "server": {"workers": Replica.workers},
         "keys": {"required": "always"},
         "upstreams": [{**there(upstream), "breaker": {"consecutive_failures": 3, "alone_failures": 3, "open_s": 60.0}}],
         "models": [*(model(name, name) for name in names), model("new")],
@@ -94,8 +94,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Generator[Pair, None, None
         for server in servers:
             stack.callback(server.destroy)
             server.start()
-        first, second = (_ready(server, path, upstream) for server in servers)
+        first = _ready(servers[0], path, upstream)
         stack.callback(first.close)
+        second = _ready(servers[1], path, upstream, first.admin_key)
         stack.callback(second.close)
         yield Pair(first, second, upstream)
         for server in servers:
@@ -106,14 +107,14 @@ def _server(path: Path) -> LiveServer:
     return LiveServer(env={"GENKAN_CONFIG": str(path), **SECRET})
 
 
-def _ready(server: LiveServer, path: Path, upstream: RunningUpstream) -> Replica:
+def _ready(server: LiveServer, path: Path, upstream: RunningUpstream, admin: str | None = None) -> Replica:
     server.wait_ready()
     environ = {
         "GENKAN_CONFIG": str(path),
         "GENKAN__REDIS__DATA_DIR": str(server.folder / "data"),
         **SECRET,
     }
-    return Replica(server, upstream, environ)
+    return Replica(server, upstream, environ, admin)
 
 
 def statuses(replies: list[Reply]) -> list[int]:

@@ -198,8 +198,8 @@ def _say(part: Part, result: Result, took_s: float, before_mb: float, after_mb: 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=20_000, help="at the gateway (20,000)")
-    parser.add_argument("--engine-inputs", type=int, default=1_000, help="at the embedded engine (1,000)")
+    parser.add_argument("--inputs", type=int, default=100_000, help="at the gateway (100,000)")
+    parser.add_argument("--engine-inputs", type=int, default=3_000, help="at the embedded engine (3,000)")
     parser.add_argument("--seed", type=int, default=9)
     parser.add_argument("--start", type=int, default=0, help="the number of the first input at the gateway")
     parser.add_argument("--resume", action="store_true", help="go on after what the same seed has asked before")

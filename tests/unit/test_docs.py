@@ -1,15 +1,20 @@
 """What the docs say is what the code says."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 import genkan
 from genkan.batching.record import BatcherStatistics
+from genkan.cli import main as cli
 from genkan.config import load
 from genkan.engine.client import Capability
 from genkan.engine.vllm_words import capabilities
@@ -25,6 +30,14 @@ STATISTICS = (
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
+ROOT = DOCS.parent
+#: What people wrote, by name: the reference of settings is generated.
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in (*DOCS.glob("*.md"), *ROOT.glob("*.md"))
+    if path.name != "configuration.md"
+}
+SCHEMA: Mapping[str, Any] = json.loads((ROOT / "configs" / "schema.json").read_text(encoding="utf-8"))
 DOC = (DOCS / "engine.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (.+?) \| (yes|–) \| (yes|–) \|", DOC, flags=re.MULTILINE)
 VLLM = capabilities({"structured_outputs_config": {"backend": "guidance"}, "scheduling_policy": "priority"})
@@ -86,3 +99,85 @@ def test_the_configuration_of_the_gpu_page_is_one_and_its_table_has_every_flag(t
         flags = {word for word in command(kind, upstream.serve, ("m",), 8000) if word.startswith("--")}
         named = {flag.replace("--enable", "--[no-]enable") for flag in flags - {"--host", "--port"}}
         assert all(flag in page or flag.replace("[no-]", "") in page for flag in named)
+
+
+def settings(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section, of a list of sections, or of any of several."""
+    if "$ref" in schema:
+        return settings(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]])
+    parts = [*schema.get("anyOf", ()), *schema.get("oneOf", ()), *([schema["items"]] if "items" in schema else ())]
+    own: dict[str, Any] = schema.get("properties", {})
+    return own | {name: found for part in parts for name, found in settings(part).items()}
+
+
+def is_setting(path: str) -> bool:
+    found: Mapping[str, Any] = SCHEMA
+    for name in path.replace("[]", "").split("."):
+        if name not in (known := settings(found)):
+            return False
+        found = known[name]
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_a_page_names_by_its_path_is_there(page: str) -> None:
+    files = {"keys.seen"}
+    named = set(re.findall(r"`([a-z_]+(?:\[\])?(?:\.[a-z_]+(?:\[\])?)+)(?:: [^`]*)?`", PAGES[page])) - files
+    ours = {path for path in named if path.partition(".")[0].replace("[]", "") in settings(SCHEMA)}
+    assert {path for path in ours if not is_setting(path)} == set()
+
+
+def test_pages_name_settings() -> None:
+    assert is_setting("upstreams[].serve.start_timeout_s")
+    assert not is_setting("server.drain.patience_s")
+    assert sum(len(re.findall(r"`(?:server|routes\[\]|redis)\.", text)) for text in PAGES.values()) > 20
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_metric_a_page_names_is_in_the_catalog(page: str) -> None:
+    catalog = (ROOT / "src" / "genkan" / "telemetry" / "catalog.py").read_text(encoding="utf-8")
+    known = set(re.findall(r'"((?:genkan|gen_ai)_[a-z_]+)"', catalog))
+    kinds = r"total|seconds|bytes|tokens|state|up|ratio|info|connections|requests|usage"
+    named = set(re.findall(rf"`((?:genkan|gen_ai)_[a-z_]*_(?:{kinds}))\b", PAGES[page]))
+    assert {name for name in named if name not in known and name.removesuffix("_total") not in known} == set()
+
+
+def code(page: str) -> list[str]:
+    """The lines of code of a page, and what stands in its lines as code."""
+    fences = re.findall(r"^```[a-z]*\n(.*?)^```", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    return [*(line for fence in fences for line in fence.splitlines()), *re.findall(r"`([^`\n]+)`", rest)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_a_page_names_is_there_with_its_options(page: str) -> None:
+    for line in code(page):
+        if called := re.match(r"(?:\$ )?(?:\S*/)?genkan ([a-z][^#]*)", line):
+            words = called[1].split()
+            command: click.Command | None = cli
+            while isinstance(command, click.Group) and words and "|" not in words[1:2]:
+                command = command.get_command(click.Context(command), words.pop(0))
+            assert command is not None, line
+            if not isinstance(command, click.Group):
+                options = {option for known in command.params for option in (*known.opts, *known.secondary_opts)}
+                assert {word for word in words if re.fullmatch(r"--[a-z-]+", word)} - {"--help"} <= options, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_heading_a_page_links_to_is_there(page: str) -> None:
+    folder = ROOT if (ROOT / page).exists() else DOCS
+    for target, heading in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", PAGES[page]):
+        if not target.startswith("http"):
+            text = (folder / target if target else folder / page).read_text(encoding="utf-8")
+            titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, (page, target, heading)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_of_ours_a_page_names_is_there(page: str) -> None:
+    made = {"bench/out", "k6/out", "configs/mine.yaml"}
+    named = set(
+        re.findall(r"`((?:src|tests|configs|k6|deploy|docker|scripts|requirements|bench)/[\w./-]*\w)`", PAGES[page])
+    )
+    assert {name for name in named if not (ROOT / name).exists() and not name.startswith(tuple(made))} == set()

@@ -10,6 +10,7 @@ from genkan.config import ServerConfig
 from genkan.upstream.base import Answer, Responder
 from genkan.wire.chat import ChatRequest, CompletionRequest, GenerationRequest
 from genkan.wire.sse import DONE, encode_events
+from genkan.wire.usage import MAX_TOKENS
 
 #: As OpenTelemetry's conventions name them.
 _OPERATIONS: Final = {ChatRequest.path: "chat", CompletionRequest.path: "text_completion"}
@@ -88,14 +89,18 @@ async def _send(exchange: Exchange, answer: Answer) -> None:
 
 
 def token_counts(usage: dict[str, Any] | None) -> dict[str, int] | None:
-    """What the log shows of ``usage``: an upstream may put anything of any size beside it."""
+    """What the log shows of ``usage``: an upstream may put anything of any size in it, or beside it."""
     if usage is None:
         return None
     values: list[Any] = [*map(usage.get, _COUNTS)]
     counts = dict(zip(_COUNTS, values, strict=True))
-    if [*map(type, values)] != _ALL_INT:  # seldom
-        counts = {name: value for name, value in counts.items() if type(value) is int}
+    if [*map(type, values)] != _ALL_INT or min(values) < 0 or max(values) > MAX_TOKENS:  # seldom
+        counts = {name: value for name, value in counts.items() if _is_count(value)}
     details = usage.get("prompt_tokens_details")
-    if type(details) is dict and type(cached := details.get("cached_tokens")) is int:
+    if type(details) is dict and _is_count(cached := details.get("cached_tokens")):
         counts["cached_tokens"] = cached
     return counts
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TOKENS

@@ -41,7 +41,7 @@ from genkan.wire.sampling import (
 _MODEL: Final = described({**TEXT, "maxLength": MAX_MODEL_CHARS}, "A model or a route, as `GET /v1/models` lists them.")
 _STOP: Final = {**TEXT, "minLength": 1, "maxLength": MAX_STOP_CHARS}
 _MAX_TOKENS: Final = whole(1, MAX_TOKENS)
-#: Options that steer genkan itself and reach no upstream; see the README.
+#: Options that steer genkan itself and reach no upstream; see docs/api.md.
 _EXTRAS: Final = {
     "cache": {"enum": [*get_args(CacheMode), None]},
     **optional(

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from genkan.api.exchange import Exchange
+from genkan.errors import ModelNotFound
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.gen_ai_metrics import GenAiMetrics
 from genkan.telemetry.metrics import HttpMetrics
+from genkan.telemetry.redaction import redacted
 from genkan.telemetry.tracing import Tracing
 
 CLIENT_CLOSED_REQUEST: Final = 499
 _GONE: Final = "client_gone"
 _SELDOM: Final = frozenset({"error", _GONE, "truncated"})
+_NAMES: Final = frozenset({"route", "model"})  # that clients ask for
+_PATH_CHARS: Final = 200
 
 
 class Observer(Protocol):
@@ -55,13 +59,17 @@ class RequestReport:
             error = str(fields.get("error") or (_GONE if _GONE in fields else ""))
             if metrics is not None:
                 _tell_seldom(metrics, exchange, label)
+            if error == ModelNotFound.code:
+                _hide_name(exchange)
         if metrics is not None and (generation := exchange.generation) is not None:
             usage: Any = fields.get("usage")
             metrics.generations.ended(generation, error, seconds, exchange.first_token_s, usage, exchange.complete)
         if exchange.trace is not None and self._tracing is not None:
             fields["trace_id"] = self._tracing.ended(exchange.trace, status, exchange.generation, fields)
         if self._access_log is not None:
-            self._access_log.request(exchange.method[:20], exchange.path[:200], _line(exchange, status, seconds))
+            path = exchange.path  # one of ours, or anything
+            shown = path if path == label else redacted(path, _PATH_CHARS)
+            self._access_log.request(exchange.method[:20], shown, _line(exchange, status, seconds))
 
 
 def _tell_seldom(metrics: RequestMetrics, exchange: Exchange, label: str) -> None:
@@ -74,16 +82,25 @@ def _tell_seldom(metrics: RequestMetrics, exchange: Exchange, label: str) -> Non
         metrics.generations.truncated(exchange.generation)
 
 
+def _hide_name(exchange: Exchange) -> None:
+    """What no model is called may be a key or a prompt, in the wrong field."""
+    for name in _NAMES & exchange.fields.keys():
+        exchange.fields[name] = redacted(str(exchange.fields[name]))
+    if exchange.generation is not None:
+        exchange.generation = (exchange.generation[0], redacted(exchange.generation[1]))
+
+
 def _line(exchange: Exchange, status: int, seconds: float) -> dict[str, object]:
     line: dict[str, object] = {
         "id": exchange.request_id,
         "status": status,
-        "ms": round(1000 * seconds, 1),
+        "ms": round(10_000 * seconds) / 10,  # to a tenth; `round` to one digit goes by way of text, and costs twice that
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
     }
     if (caller := exchange.known_caller) is not None:
         line["tenant"], line["key"] = caller.tenant, caller.key_id
     if exchange.first_token_s is not None:
-        line["ttft_ms"] = round(1000 * exchange.first_token_s, 1)
-    return line | exchange.fields
+        line["ttft_ms"] = round(10_000 * exchange.first_token_s) / 10
+    line |= exchange.fields
+    return line

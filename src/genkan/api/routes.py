@@ -16,6 +16,7 @@ from genkan.api.exchange import ClientGone, Exchange, Message, Receive, Scope, S
 from genkan.api.report import Observer, RequestMetrics, RequestReport
 from genkan.errors import InternalError, RequestError, ServerStopping, UnknownPath, WrongMethod
 from genkan.telemetry.access_log import AccessLog
+from genkan.telemetry.redaction import redacted
 from genkan.telemetry.tracing import Tracing
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
@@ -85,7 +86,8 @@ class Api:
                 await _send_farewell(exchange)
             raise
         except Exception:  # noqa: BLE001 - the last barrier: a bug becomes a 500 in OpenAI's shape
-            _log.exception("a bug: %s %s failed (%s)", exchange.method, exchange.path[:200], exchange.request_id)
+            path = redacted(exchange.path, 200)
+            _log.exception("a bug: %s %s failed (%s)", exchange.method[:20], path, exchange.request_id)
             if not exchange.complete:
                 await send_error(exchange, InternalError())
 

@@ -43,7 +43,7 @@ def headlines(measurements: Mapping[str, Measurement]) -> str:
 
 
 def _machines(told: Mapping[str, Measurement]) -> Iterator[str]:
-    """A paragraph for each machine and commit, with what was measured there if that is not all; and a warning if due."""
+    """A paragraph for each machine and commit, with what was measured there if not all was; and a warning if due."""
     by_machine: dict[str, list[str]] = {}
     for name, measurement in told.items():
         by_machine.setdefault(_hardware(measurement.machine), []).append(name)

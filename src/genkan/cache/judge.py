@@ -10,6 +10,7 @@ from genkan.cache.judge_budget import JudgeBudget
 from genkan.cache.judge_prompt import INSTRUCTIONS, Pair, is_yes
 from genkan.cache.observer import CacheObserver
 from genkan.clock import Clock
+from genkan.errors import RequestError
 
 _log = logging.getLogger(__name__)
 _MOST_WAITING = 64
@@ -105,7 +106,8 @@ class Judge:
             same = None if pair is None else await self._asked(pair)
         except Exception as error:  # noqa: BLE001 - whatever a model or a store does, the next pair is judged
             self._observer.judged("failed")
-            _log.warning("two questions were not judged: %s: %s", type(error).__name__, error)
+            why = error.outcome if isinstance(error, RequestError) else error  # what it says may repeat the questions
+            _log.warning("two questions were not judged: %s: %s", type(error).__name__, why)
             return None
         self._observer.judged("gone" if same is None else "same" if same else "different")
         return same

@@ -46,7 +46,8 @@ def _tell(wait: Wait) -> None:
     if wait.is_idle:
         click.echo(f"nothing is under way, after {wait.waited_s:.1f} s")
         return
-    click.echo(f"{wait.requests} requests are under way after {wait.waited_s:.1f} s", err=True)
+    left = f"{wait.requests} requests are under way" if wait.requests else "not all have noticed"
+    click.echo(f"{left} after {wait.waited_s:.1f} s", err=True)
     sys.exit(1)
 
 

@@ -1,7 +1,7 @@
 """The configuration: strict, typed YAML, read once at start.
 
-Every setting is declared once, in this package or in the part that owns it; `configs/schema.json` and the README's
-table are made from these declarations. `file.py` reads the file and the environment's overrides.
+Every setting is declared once, in this package or in the part that owns it; `configs/schema.json` and
+`docs/configuration.md` are made from these declarations. `file.py` reads the file and the environment's overrides.
 """
 
 from genkan.config.base import Section

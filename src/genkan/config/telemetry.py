@@ -15,6 +15,13 @@ class OtlpConfig(Section):
     sample_ratio: float = Field(
         default=1.0, ge=0, le=1, description="Of requests without a `traceparent`; with one, its sender has decided."
     )
+    sampled_parents_per_s: int = Field(
+        default=100,
+        ge=0,
+        le=100_000,
+        description="How many requests a second a worker traces because their `traceparent` says so; of more, it is"
+        " `sample_ratio`. 0 where clients are not to decide.",
+    )
     headers_env: dict[str, str] = Field(
         default_factory=dict, description="Headers for the collector, each by the environment variable that has it."
     )

@@ -55,7 +55,7 @@ def question_vectors(embeds: Embeds) -> Embed:
         try:
             embedded = await embeds.embed([text], timeout_s=timeout_s)
         except RequestError as error:
-            _log.debug("a question was not embedded: %s", error)
+            _log.debug("a question was not embedded: %s", error.outcome)  # what it says may repeat the question
             return None
         vector: NDArray[np.float32] = embedded.vectors[0]
         return vector

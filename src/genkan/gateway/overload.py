@@ -29,19 +29,20 @@ class Overload:
     Two ideas of network queues. A lag is overload only where it *stands*: above the bound at every look for a tenth of
     a second (CoDel, RFC 8289). From then on what is let in is *clocked by what ends* (Jacobson 1988): one request for
     one, somewhat more while the lag is below the bound, fewer above it, none at twice the bound. So the work under way
-    neither grows nor runs dry, and how much too much is asked for plays no part. It is over when the lag has been below
-    half the bound for half a second.
+    neither grows nor runs dry, and how much too much is asked for plays no part. It is over when for half a second the
+    lag has been below half the bound, or below the bound while nobody had to be refused.
 
     No I/O and no clock. Cost: a comparison for each request while there is no overload.
     """
 
-    __slots__ = ("_earned", "_max_lag_s", "_more", "_places", "_since_s", "sheds")
+    __slots__ = ("_earned", "_has_refused", "_max_lag_s", "_more", "_places", "_since_s", "sheds")
 
     def __init__(self, max_lag_s: float) -> None:
         self._max_lag_s = max_lag_s
         self._since_s: float | None = None  # since when every look has spoken for a change
         self._more = 0.0
         self._places = self._earned = 0.0
+        self._has_refused = False  # since the last look
         self.sheds = False  # whether to ask ``admits`` of each new request
 
     def looked(self, now_s: float, lag_s: float) -> None:
@@ -51,7 +52,10 @@ class Overload:
         # What ended before the last look is worth nothing any more: places must not gather for a burst.
         self._places = max(min(self._places, self._earned), CALM_PLACES if calm else 0.0)
         self._earned = 0.0
-        if not (calm if self.sheds else lag_s > self._max_lag_s):
+        is_above = lag_s > self._max_lag_s
+        is_over = calm or not (is_above or self._has_refused)
+        self._has_refused = False
+        if not (is_over if self.sheds else is_above):
             self._since_s = None
         elif self._since_s is None:
             self._since_s = now_s
@@ -67,6 +71,7 @@ class Overload:
     def admits(self) -> bool:
         """Whether one more request may come in; it counts as come in then."""
         if self._places < 1.0:
+            self._has_refused = True
             return False
         self._places -= 1.0
         return True

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from genkan.clock import Clock
-from genkan.errors import TimedOut, UpstreamError
+from genkan.errors import TimedOut, UpstreamError, UpstreamRefused
 from genkan.gateway.breaker import Attempt
 from genkan.gateway.deployment import Deployment
 from genkan.gateway.observer import GatewayObserver
@@ -99,7 +99,7 @@ class Underway:
         else:
             self._attempt.ignored(now_s)
         if meaning.reason == "error":
-            _log.warning("%s failed: %s%s", self._deployment.name, error.message, _because(error))
+            _log.warning("%s failed: %s%s", self._deployment.name, _what(error), _because(error))
 
     @property
     def is_probe(self) -> bool:
@@ -159,6 +159,11 @@ class Underway:
 def outcome_of(error: UpstreamError, meaning: Verdict) -> str:
     """What rows, metrics and headers call it: one of a few names, where an upstream has a word of its own."""
     return "refused" if meaning.reason == "request" else error.outcome
+
+
+def _what(error: UpstreamError) -> str:
+    """For the log: a refusal's message is the upstream's own, which may repeat the prompt."""
+    return error.outcome if isinstance(error, UpstreamRefused) else error.message
 
 
 def _because(error: UpstreamError) -> str:

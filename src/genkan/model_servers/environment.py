@@ -42,7 +42,9 @@ def server_key(server: Server, environ: Mapping[str, str]) -> str | None:
 
 def _secret_variables(config: Config) -> frozenset[str | None]:
     keys = {upstream.api_key_env for upstream in config.openai_upstreams}
-    return frozenset(keys | {config.redis.url_env, config.cache.url_env, config.keys.secret_env})
+    otlp = config.telemetry.otlp
+    headers = set() if otlp is None else set(otlp.headers_env.values())
+    return frozenset(keys | headers | {config.redis.url_env, config.cache.url_env, config.keys.secret_env})
 
 
 def _gpus(server: Server, environ: Mapping[str, str], *, is_alone: bool) -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from genkan.clock import Clock
-from genkan.model_servers.process import HealthQuestion, ServerProcess
+from genkan.model_servers.process import HealthQuestion, ServerProcess, is_free
 from genkan.model_servers.replicas import Server
 from genkan.model_servers.supervision import Action, Stage, Supervision
 
@@ -93,6 +93,10 @@ class Keeper:
             self._process.terminate() if action is Action.TERMINATE else self._process.kill()
 
     async def _begin(self) -> None:
+        if not is_free(self._server.port):
+            _log.error("%s cannot be started: another program listens at port %d", self.name, self._server.port)
+            self._supervision.died(self._clock.monotonic())
+            return
         stop_s = self._server.serve.stop_timeout_s
         process = ServerProcess(self.name, self._command, self._environ, stop_s=stop_s, secret=self._secret)
         try:

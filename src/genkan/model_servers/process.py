@@ -4,10 +4,11 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import BinaryIO, Final
 
 from genkan.model_servers import guard
 from genkan.model_servers.command import HOST
@@ -16,6 +17,7 @@ from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.http_client import HttpClient, HttpError
 
 _READ_BYTES: Final = 64 << 10
+_LAST_WORDS_S: Final = 0.5
 _log = logging.getLogger("genkan.model_servers")
 
 
@@ -31,29 +33,43 @@ class ServerProcess:
         self._environ = environ
         self._lines = LogLines(secret)
         self._guard: asyncio.subprocess.Process | None = None
+        self._output: BinaryIO | None = None
 
     async def start(self) -> None:
         """Raises OSError where no process can be made."""
-        self._guard = await asyncio.create_subprocess_exec(
-            *self._command,
-            env=dict(self._environ),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in a terminal is for us: the gateway has yet to end its streams
-        )
+        # A pipe of our own: asyncio's is a part of the process, which then has not ended while anybody holds the pipe.
+        reading, writing = os.pipe()
+        self._output = os.fdopen(reading, "rb", buffering=0)  # closed by `run`
+        try:
+            self._guard = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=dict(self._environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal is for us: the gateway has yet to end its streams
+            )
+        except BaseException:
+            self._output.close()
+            raise
+        finally:
+            os.close(writing)
 
     async def run(self) -> int:
-        """Logs what it says until it has ended, and with it all that it had started; its exit status."""
+        """Logs what it says until it has ended, and with it all that it had started; its exit status.
+
+        Where somebody killed the guard itself, what the server had put into another session may outlive it.
+        """
         assert self._guard is not None, "start() comes first"
-        assert self._guard.stdout is not None
-        while data := await self._guard.stdout.read(_READ_BYTES):
-            self._say(data)
-        for line in self._lines.end():
-            _log.info("%s: %s", self._name, line)
-        status = await self._guard.wait()
-        with suppress(ProcessLookupError):  # where somebody killed the guard
-            os.killpg(self._guard.pid, signal.SIGKILL)
+        listening = asyncio.create_task(self._listen())
+        try:
+            status = await self._guard.wait()
+            with suppress(ProcessLookupError):  # where the guard could not do it
+                os.killpg(self._guard.pid, signal.SIGKILL)
+            await asyncio.wait([listening], timeout=_LAST_WORDS_S)  # whoever is left may hold the other end
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
         return status
 
     def terminate(self) -> None:
@@ -64,14 +80,36 @@ class ServerProcess:
         """Have its guard kill it, and all that it started."""
         self._signal(signal.SIGINT)
 
-    def _say(self, data: bytes) -> None:
-        for line in self._lines.feed(data):
+    async def _listen(self) -> None:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._output)
+        try:
+            while data := await reader.read(_READ_BYTES):
+                self._say(self._lines.feed(data))
+        finally:
+            transport.close()
+            self._say(self._lines.end())
+
+    def _say(self, lines: Iterator[str]) -> None:
+        for line in lines:
             _log.info("%s: %s", self._name, line)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._guard is not None:
             with suppress(ProcessLookupError):
                 self._guard.send_signal(number)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens there: else somebody else would be asked, and answer, in the server's place."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 class HealthQuestion:

@@ -14,10 +14,7 @@ class Wait:
 
     waited_s: float
     requests: int
-
-    @property
-    def is_idle(self) -> bool:
-        return self.requests == 0
+    is_idle: bool  # and whoever sends requests has had the time to notice
 
 
 def wait_until_idle(
@@ -36,7 +33,7 @@ def wait_until_idle(
         has_noticed = now_s - page.since_unix_s >= notice_s
         is_idle = has_noticed and all(_is_idle(report) for report in reports)
         if (is_idle and was_idle) or now_s - began_s >= wait_s:
-            return Wait(now_s - began_s, sum(report.requests for report in reports))
+            return Wait(now_s - began_s, sum(report.requests for report in reports), is_idle)
         was_idle = is_idle
         sleep(min(POLL_S, max(0.0, wait_s - (now_s - began_s))))
 

@@ -4,8 +4,10 @@ Where the processor is what lacks, a refusal must cost next to nothing beside an
 makes as many refusals as answers, and what they take is lost to answers. Through ASGI there are a task, a request
 object and a log line to it; here it is a write of bytes that are known beforehand.
 
-BentoML leaves no way to choose uvicorn's protocol class, so a method of it is replaced, as in `http_protocol.py`. The
-connection stays as it is, and the body of what was refused is read past by uvicorn's own means.
+BentoML leaves no way to choose uvicorn's protocol class, so two of its methods are replaced, as in `http_protocol.py`.
+The connection stays as it is, and the body of what was refused is read past by uvicorn's own means.
+
+Source: uvicorn 0.54, `HttpToolsProtocol`; RFC 9112, section 9.6.
 """
 
 from collections.abc import Callable
@@ -18,21 +20,42 @@ from genkan.gateway.overload import ServerOverloaded
 from genkan.server.shedding import Shedding
 from genkan.wire.error_body import error_body
 
-
-class _NoEvent:
-    def set(self) -> None:
-        """Nobody waits for it."""
+#: How long the body of what was refused may take to come.
+BODY_S: Final = 30.0
 
 
-class _Answered:
-    """Stands where uvicorn has the request that a connection is at: one whose answer is complete."""
+class _Refused:
+    """Stands where uvicorn has the request that a connection is at: its answer is complete, its body may not be.
+
+    A connection that is to be closed stays open until the body has come, or some time has passed: bytes that come to a
+    closed one have the kernel reset it, and the client loses the answer with it.
+    """
+
+    __slots__ = ("_keeps", "_limit")
 
     response_complete = True
     disconnected = False
-    message_event = _NoEvent()
+
+    def __init__(self, protocol: HttpToolsProtocol, *, keeps: bool) -> None:
+        self._keeps = keeps
+        self._limit = protocol.loop.call_later(BODY_S, protocol.transport.close)
+
+    @property
+    def message_event(self) -> "_Refused":
+        """uvicorn's way to say that the connection is lost."""
+        return self
+
+    def set(self) -> None:
+        self._limit.cancel()
+
+    def body_has_ended(self, protocol: HttpToolsProtocol) -> None:
+        self._limit.cancel()
+        if self._keeps:
+            protocol.on_response_complete()
+        else:
+            protocol.transport.close()
 
 
-_ANSWERED: Final[Any] = _Answered()
 _BODY: Final = error_body(ServerOverloaded())
 _HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\nretry-after: %d\r\nx-request-id: " % (
     len(_BODY),
@@ -42,7 +65,9 @@ _HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\nretry-a
 
 def install(shedding: Shedding) -> None:
     """From now on, in this process."""
-    HttpToolsProtocol.on_headers_complete = on_headers_complete(shedding)  # type: ignore[method-assign, assignment]
+    headers, message = on_headers_complete(shedding), on_message_complete()
+    HttpToolsProtocol.on_headers_complete = headers  # type: ignore[method-assign, assignment]
+    HttpToolsProtocol.on_message_complete = message  # type: ignore[method-assign, assignment]
 
 
 def on_headers_complete(shedding: Shedding) -> Callable[[HttpToolsProtocol], None]:
@@ -50,8 +75,26 @@ def on_headers_complete(shedding: Shedding) -> Callable[[HttpToolsProtocol], Non
     uvicorns, overload = HttpToolsProtocol.on_headers_complete, shedding.overload
 
     def complete(self: HttpToolsProtocol) -> None:
-        if overload.sheds and _may_be_refused(self) and shedding.refuses(self.url):
-            _refuse(self)
+        if overload.sheds:
+            if self.transport.is_closing():  # after a refusal; uvicorn would begin with what is sent behind it
+                return
+            self._unset_keepalive_if_required()  # set by a refusal in the same piece of data
+            if _may_be_refused(self) and shedding.refuses(self.url):
+                shedding.refused(self.url, _refuse(self))
+                return
+        uvicorns(self)
+
+    return complete
+
+
+def on_message_complete() -> Callable[[HttpToolsProtocol], None]:
+    """uvicorn's method of that name, but for what was refused."""
+    uvicorns = HttpToolsProtocol.on_message_complete
+
+    def complete(self: HttpToolsProtocol) -> None:
+        cycle: Any = self.cycle
+        if type(cycle) is _Refused:
+            cycle.body_has_ended(self)
         else:
             uvicorns(self)
 
@@ -59,26 +102,32 @@ def on_headers_complete(shedding: Shedding) -> Callable[[HttpToolsProtocol], Non
 
 
 def _may_be_refused(protocol: HttpToolsProtocol) -> bool:
-    """Whether it is a POST, and the connection is at nothing else."""
+    """Whether it is a POST, the connection is at nothing else, and its client takes the answers that it gets."""
     before, parser = protocol.cycle, protocol.parser
-    return (before is None or before.response_complete) and parser.get_method() == b"POST" and not (
-        parser.should_upgrade()
-    )  # fmt: skip
+    return (
+        (before is None or before.response_complete)
+        and not protocol.flow.write_paused
+        and parser.get_method() == b"POST"
+        and not parser.should_upgrade()
+    )
 
 
-def _refuse(protocol: HttpToolsProtocol) -> None:
-    parser = protocol.parser
+def _refuse(protocol: HttpToolsProtocol) -> str:
+    """The id under which it was refused."""
+    parser, request_id = protocol.parser, new_request_id()
     # A client that waits to be told to go on will not send its body now, so what comes next could not be told from it.
-    keeps = parser.should_keep_alive() and parser.get_http_version() != "1.0" and not protocol.expect_100_continue
+    waits = protocol.expect_100_continue
+    keeps = parser.should_keep_alive() and parser.get_http_version() != "1.0" and not waits
     parts = [b"HTTP/1.1 503 Service Unavailable\r\n"]
     for name, value in protocol.server_state.default_headers:
         if name == b"connection":  # of a server that drains, to close it
             keeps = False
         else:
             parts += (name, b": ", value, b"\r\n")
-    parts += (_HEAD, new_request_id().encode(), b"\r\n\r\n" if keeps else b"\r\nconnection: close\r\n\r\n", _BODY)
-    protocol.cycle = _ANSWERED
+    parts += (_HEAD, request_id.encode(), b"\r\n\r\n" if keeps else b"\r\nconnection: close\r\n\r\n", _BODY)
+    refused: Any = _Refused(protocol, keeps=keeps)
+    protocol.cycle = refused
     protocol.transport.write(b"".join(parts))
-    if not keeps:
+    if waits:
         protocol.transport.close()
-    protocol.on_response_complete()
+    return request_id

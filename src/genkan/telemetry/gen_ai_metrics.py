@@ -27,7 +27,8 @@ _COMPLETION: Final = "completion_tokens"
 
 
 class GenAiMetrics:
-    """Is told of requests that have ended. Cost: 0.3 µs each, and 1 µs more when they are written.
+    """Is told of requests that have ended. Cost: 0.3 µs each, and more when they are written:
+    0.5 µs each for a hundred whole answers, 3 µs each for ten streams.
 
     Labels are bounded: a name that is not one of ``names`` is "other".
     """

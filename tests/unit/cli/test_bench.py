@@ -95,6 +95,9 @@ def test_what_is_cached_repeats(runs: Runs) -> None:
         ["--cached", "--prefix-cached"],
         ["--no-stream", "--slo-ttft-ms", "5"],
         ["--max-error-rate", "2"],
+        ["--max-error-rate", "nan"],
+        ["--rate", "nan"],
+        ["--duration", "inf"],
         ["--path", "call"],
     ],
 )

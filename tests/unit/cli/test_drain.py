@@ -62,6 +62,12 @@ def test_it_gives_up_with_1_and_says_what_is_left(machine: Machine, page: DrainP
     assert (result.exit_code, "2 requests are under way" in result.stderr) == (1, True)
 
 
+def test_to_be_given_no_time_to_notice_is_not_to_be_idle(machine: Machine, page: DrainPage) -> None:
+    page.report(0, Report(os.getpid(), 0, 0, False))
+    result = machine.drain("--wait")
+    assert (result.exit_code, "not all have noticed after" in result.stderr) == (1, True)
+
+
 def test_without_a_server_it_says_so(machine: Machine) -> None:
     result = machine.drain("--wait")
     assert (result.exit_code, "no server runs" in result.stderr) == (1, True)

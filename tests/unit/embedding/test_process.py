@@ -6,21 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from e5_bytes import HIDDEN, POSITIONS, e5_bytes
+from prometheus_client import CollectorRegistry
 
 from genkan.config import EmbedderConfig
+from genkan.embedding.backlog import EmbedderObserver
 from genkan.embedding.process import EmbedderProcess
 from genkan.errors import EngineUnavailable
+from genkan.telemetry.embedder_metrics import EmbedderMetrics
 
 pytestmark = pytest.mark.anyio
 
 WAIT_S = 30
 
 
-async def started(folder: Path, content: bytes) -> EmbedderProcess:
+async def started(folder: Path, content: bytes, observer: EmbedderObserver | None = None) -> EmbedderProcess:
     """A process whose loading has ended, one way or the other."""
     path = folder / "e5.bin"
     path.write_bytes(content)
-    process = EmbedderProcess(EmbedderConfig(model=str(path), device="cpu"))
+    process = EmbedderProcess(EmbedderConfig(model=str(path), device="cpu"), observer)
     assert not process.ready
     with pytest.raises(EngineUnavailable, match="is loading"):
         process.check_ready()
@@ -56,3 +59,12 @@ async def test_what_a_batch_costs_is_kept_for_the_line(tmp_path: Path) -> None:
     process.backlog.enter(1000, 1.0)
     process.compute(["ab " * 4] * 100)
     assert process.backlog.wait_s > 0
+
+
+async def test_batches_are_counted(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    process = await started(tmp_path, e5_bytes(), EmbedderMetrics(registry))
+    process.compute(["ab", "ab !"])
+    process.backlog.enter(10, 1.0)
+    named = ("genkan_embedder_batch_texts_sum", "genkan_embedder_batch_seconds_count", "genkan_embedder_queue")
+    assert [registry.get_sample_value(name) for name in named] == [2, 1, 1]

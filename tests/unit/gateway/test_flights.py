@@ -66,6 +66,7 @@ async def test_a_hundred_ask_once(flights: Flights) -> None:
     assert sum(one.line.was_asked for one in clients) == 1
     assert sum(len(one.completed) for one in clients) == 1
     assert all(one.is_leader is False and one.deployment == "m@up" and one.usage == USAGE for one in others)
+    assert {one.finish_reason for one in others} == {"stop"}
     ids = {orjson.loads(one.payloads[0])["id"] for one in clients}
     assert len(ids) == 100
 

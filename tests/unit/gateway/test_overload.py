@@ -90,11 +90,32 @@ def test_who_has_nothing_to_do_lets_some_in_even_where_nothing_ends(overload: Ov
 def test_it_is_over_after_a_calm_time_without_a_break(overload: Overload) -> None:
     now_s = overloaded(overload)
     now_s = look(overload, 0.4 * BOUND_S, CALM_S - LOOK_S, now_s)
-    now_s = look(overload, 0.6 * BOUND_S, LOOK_S, now_s)
+    now_s = look(overload, 1.1 * BOUND_S, LOOK_S, now_s)
     now_s = look(overload, 0.4 * BOUND_S, CALM_S, now_s)
     assert overload.sheds
     look(overload, 0.4 * BOUND_S, 2 * LOOK_S, now_s)
     assert not overload.sheds
+
+
+def test_below_the_bound_it_is_not_over_while_some_are_refused(overload: Overload) -> None:
+    now_s = overloaded(overload)
+    for _ in range(200):
+        now_s = look(overload, 0.6 * BOUND_S, LOOK_S, now_s)
+        assert not overload.admits()
+    assert overload.sheds
+
+
+def test_turns_that_are_long_now_and_then_do_not_have_it_refuse_for_ever(overload: Overload) -> None:
+    now_s = overloaded(overload)
+    refused = 0
+    for _ in range(600):  # a minute of ten requests a second, and of a turn of 16 ms every tenth of a second
+        now_s = look(overload, 0.1 * BOUND_S, 8 * LOOK_S, now_s)
+        overload.ended()
+        now_s = look(overload, 0.65 * BOUND_S, 2 * LOOK_S, now_s)
+        refused += overload.sheds and not overload.admits()
+        now_s = look(overload, 0.1 * BOUND_S, LOOK_S, now_s)
+    assert not overload.sheds
+    assert refused < 3
 
 
 @pytest.mark.parametrize("shape", [{}, STREAM], ids=["whole", "stream"])

@@ -42,6 +42,8 @@ async def test_wherever_it_breaks_off(way: Way, after: int) -> None:
         assert taken.is_one
         assert taken.text == TEXT
         assert taken.usage["completion_tokens"] == len(TOKENS)
+        assert taken.answer is not None
+        assert taken.answer.finish_reason == "stop"
 
 
 async def test_an_upstream_that_repeats_the_beginning_is_heard_from_its_end() -> None:

@@ -57,7 +57,7 @@ def test_what_is_ours_stays_ours() -> None:
     cloud = {"name": "c", "kind": "openai", "base_url": "https://h/v1", "api_key_env": "CLOUD_KEY"}
     ours = {
         "CLOUD_KEY": "a", "REDIS_URL": "b", "CACHE_URL": "c", "SECRET": "d", "GENKAN_CONFIG": "e", "BENTOML_HOME": "f",
-        "PROMETHEUS_MULTIPROC_DIR": "g",
+        "PROMETHEUS_MULTIPROC_DIR": "g", "COLLECTOR_KEY": "h",
     }  # fmt: skip
     own = found(
         vllm(),
@@ -66,6 +66,7 @@ def test_what_is_ours_stays_ours() -> None:
         redis={"url_env": "REDIS_URL"},
         cache={"url_env": "CACHE_URL"},
         keys={"secret_env": "SECRET"},
+        telemetry={"otlp": {"endpoint": "http://c:4318", "headers_env": {"authorization": "COLLECTOR_KEY"}}},
     )
     assert own == {"v": PLAIN}
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import stat
 import sys
 from collections.abc import Awaitable, Callable
@@ -55,6 +56,10 @@ def report(tmp_path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def has_begun(tmp_path: Path) -> bool:
+    return any(tmp_path.iterdir())
+
+
 def mode_and_text(path: Path) -> tuple[int, str]:
     return stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="utf-8")
 
@@ -100,6 +105,17 @@ async def test_a_program_that_is_not_there_can_be_waited_for_and_stopped(
     with caplog.at_level("INFO", logger="genkan.model_servers"):
         await servers.start()
         await until(lambda: "v: cannot run /nowhere/vllm: No such file or directory" in caplog.messages)
+    await servers.aclose()
+
+
+async def test_who_has_its_port_already_is_not_taken_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        servers = process(tmp_path, port=port)
+        await servers.start()
+        await until(lambda: f"v cannot be started: another program listens at port {port}" in caplog.messages)
+        assert not has_begun(tmp_path)
+    await until(lambda: servers.ready)
     await servers.aclose()
 
 

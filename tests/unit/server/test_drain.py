@@ -1,5 +1,6 @@
 """The page that a server, its workers and `genkan drain` share."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -83,6 +84,26 @@ def test_reports_are_those_of_workers_that_live(page: DrainPage, path: Path) -> 
     assert DrainPage.open(path).reports() == [mine, last]
     page.leave(0)
     assert page.reports() == [last]
+
+
+def test_a_worker_that_was_killed_has_nothing_to_do_though_nobody_has_looked_yet(page: DrainPage) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    page.report(0, Report(killed.pid, 1, 1, True))
+    assert len(page.reports()) == 1
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+    assert page.reports() == []
+    killed.wait()
+
+
+def test_on_a_full_disk_there_is_an_error_and_nothing_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        DrainPage.create(path)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_page_is_served_as_long_as_its_maker_has_it(path: Path) -> None:

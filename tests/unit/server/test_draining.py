@@ -76,3 +76,11 @@ def test_it_gives_up_and_says_what_is_left() -> None:
     wait = rig.wait()
     assert (wait.is_idle, wait.requests) == (False, 3)
     assert wait.waited_s == pytest.approx(WAIT_S, abs=POLL_S)
+
+
+def test_without_the_time_to_notice_it_is_not_idle() -> None:
+    rig = Rig()
+    rig.report(0)
+    wait = wait_until_idle(rig.page, notice_s=NOTICE_S, wait_s=0.5, clock=rig.clock.unix, sleep=rig.clock.advance)
+    assert (wait.is_idle, wait.requests) == (False, 0)
+    assert wait.waited_s == pytest.approx(0.5)

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from genkan.gateway.overload import Overload
-from genkan.server.early_refusal import on_headers_complete
+from genkan.server import early_refusal
+from genkan.server.early_refusal import on_headers_complete, on_message_complete
 from genkan.server.shedding import Shedding
 
 BODY = b'{"model": "default"}'
@@ -22,6 +25,9 @@ HEADS = {
     "expects": b"POST /call HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 20\r\n\r\n",
 }
 LOOK = b"GET /call HTTP/1.1\r\nhost: x\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"
+LONG = HEADS["closes"].replace(b"length: 20", b"length: 8000000")
+KEEP_ALIVE_S = 0.1
 CHUNKED = b"POST /call HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -31,28 +37,32 @@ class Server:
     def __init__(self) -> None:
         self.overload = Overload(0.02)
         self.port = 0
-        self.default_headers: list[tuple[bytes, bytes]] = []
+        self.state = uvicorn.server.ServerState()
+        self.asked: list[str] = []
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            self.asked.append(scope["path"])
+            if scope["path"] == "/slow":
+                await asyncio.sleep(3 * KEEP_ALIVE_S)
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
             await send({"type": "http.response.body", "body": b"let in"})
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
+async def serving(keep_alive_s: float = 5) -> AsyncIterator[Server]:
     server = Server()
 
     class Protocol(HttpToolsProtocol):
         on_headers_complete = on_headers_complete(Shedding(server.overload, ["/call"], []))
+        on_message_complete = on_message_complete()
 
     config = uvicorn.Config(server.application, interface="asgi3", http=Protocol, log_config=None, lifespan="off")
+    config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
     config.load()
-    state = uvicorn.server.ServerState()
-    state.default_headers = server.default_headers
 
     def protocol() -> HttpToolsProtocol:
-        return Protocol(config=config, server_state=state, app_state={})
+        return Protocol(config=config, server_state=server.state, app_state={})
 
     listening = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
@@ -167,7 +177,7 @@ async def test_one_behind_a_request_under_way_waits_for_it() -> None:
 async def test_a_connection_that_cannot_go_on_is_closed(kind: str) -> None:
     async with serving() as server, talking(server) as talk:
         server.overload.sheds = True
-        status, headers, _ = await talk.ask(HEADS[kind])
+        status, headers, _ = await talk.ask(HEADS[kind] + (b"" if kind == "expects" else BODY))
         assert (status, headers["connection"]) == (503, "close")
         assert await talk.is_closed()
 
@@ -175,8 +185,71 @@ async def test_a_connection_that_cannot_go_on_is_closed(kind: str) -> None:
 @pytest.mark.anyio
 async def test_so_is_that_of_a_server_that_drains() -> None:
     async with serving() as server, talking(server) as talk:
-        server.default_headers += [(b"date", b"today"), (b"connection", b"close")]
+        server.state.default_headers = [(b"date", b"today"), (b"connection", b"close")]
         server.overload.sheds = True
         status, headers, _ = await talk.ask(HEADS["keeps"] + BODY)
         assert (status, headers["connection"], headers["date"]) == (503, "close", "today")
         assert await talk.is_closed()
+
+
+@pytest.mark.anyio
+async def test_a_long_body_is_taken_before_the_connection_is_closed_for_a_reset_would_take_the_answer_with_it() -> None:
+    async with serving() as server, talking(server) as talk:
+        server.overload.sheds = True
+        talk.writer.write(LONG)
+        for _ in range(8):
+            talk.writer.write(bytes(1_000_000))
+            await talk.writer.drain()
+        assert (await talk.answer())[0] == 503
+        assert await talk.is_closed()
+
+
+@pytest.mark.anyio
+async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_refusal, "BODY_S", 0.05)
+    async with serving() as server, talking(server) as talk:
+        server.overload.sheds = True
+        assert (await talk.ask(LONG))[0] == 503
+        assert await talk.is_closed()
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_is_idle_after_a_body_that_came_later_is_closed_as_any_other() -> None:
+    async with serving(KEEP_ALIVE_S) as server, talking(server) as talk:
+        server.overload.sheds = True
+        assert (await talk.ask(HEADS["keeps"]))[0] == 503
+        talk.writer.write(BODY)
+        assert await talk.is_closed()
+
+
+@pytest.mark.anyio
+async def test_one_sent_behind_a_refused_one_has_all_its_time() -> None:
+    async with serving(KEEP_ALIVE_S) as server, talking(server) as talk:
+        server.overload.sheds = True
+        assert (await talk.ask(HEADS["keeps"] + BODY + SLOW))[0] == 503
+        assert (await talk.answer())[2] == b"let in"
+
+
+@pytest.mark.anyio
+async def test_nothing_is_begun_behind_one_whose_connection_is_closed() -> None:
+    async with serving() as server, talking(server) as talk:
+        server.state.default_headers = [(b"connection", b"close")]
+        server.overload.sheds = True
+        assert (await talk.ask(HEADS["keeps"] + BODY + LOOK))[0] == 503
+        assert await talk.is_closed()
+        assert server.asked == []
+
+
+@pytest.mark.anyio
+async def test_a_client_that_takes_no_answers_gets_no_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as server:
+        server.overload.sheds = True
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", server.port))
+        _, writer = await asyncio.open_connection(sock=deaf)
+        paused = asyncio.Event()
+        monkeypatch.setattr(FlowControl, "pause_reading", lambda _: paused.set())
+        writer.write((HEADS["keeps"] + BODY) * 30_000)
+        await asyncio.wait_for(paused.wait(), 20)
+        writer.transport.abort()

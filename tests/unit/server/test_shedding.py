@@ -36,6 +36,16 @@ def test_what_costs_work_is_refused_and_counted(shedding: Shedding, told: Told) 
     assert told == [(CHAT, 503), ("/call", 503)]
 
 
+def test_its_error_is_told_by_its_code() -> None:
+    errors: list[tuple[str, str]] = []
+    shedding = Shedding(Overload(0.02), [CHAT], [], lambda path, code: errors.append((path, code)))
+    for number in range(4):
+        shedding.looked(number * STANDING_S / 2, 0.05, 0.03)
+    assert not shedding.refuses(b"/v1/models")
+    assert shedding.refuses(CHAT.encode())
+    assert errors == [(CHAT, "server_is_overloaded")]
+
+
 @pytest.mark.parametrize(
     "target", [b"/admin/keys", b"/admin/drain", b"/v1/models", b"/", b"", b"/v1/chat/completions/"]
 )

@@ -22,7 +22,12 @@ from local_answers import (
     text_of,
 )
 
+from genkan.clock import SystemClock
+from genkan.config import ModelDefaults
 from genkan.engine.batch import BatchItem
+from genkan.engine.config import EngineConfig
+from genkan.engine.engine import Engine
+from genkan.serving.local_model import LocalModel
 from genkan.upstream.tokenizer import TextTokenizer
 from genkan.wire.chat import GenerationRequest
 
@@ -315,3 +320,19 @@ async def test_a_seed_repeats_the_answer(make_model: MakeModel) -> None:
     texts = [(await body_of(model, completion([10], seed=seed)))["choices"][0]["text"] for seed in (1, 1, 2)]
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
+
+
+def test_what_was_made_for_its_engine_is_given_back_once_that_has_stopped(tokenizer: TextTokenizer, says: Says) -> None:
+    engine = Engine(says("Hi"), EngineConfig())
+    stopped: list[bool] = []
+    model = LocalModel(
+        engine,
+        tokenizer,
+        name="m",
+        fingerprint="fp",
+        defaults=ModelDefaults(),
+        clock=SystemClock(),
+        on_stop=lambda: stopped.append(engine._thread.is_alive()),
+    )
+    model.stop()
+    assert stopped == [False]

@@ -1,12 +1,13 @@
 """Metrics as BentoML shows them."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hand_clock import HandClock
 from prometheus_client import CollectorRegistry
 
+from genkan.engine.grammar.observer import GrammarResult
 from genkan.engine.statistics import EngineStatistics, StepReport
 from genkan.telemetry.metrics import EngineMetrics, HttpMetrics
 from genkan.telemetry.tally import Tally
@@ -143,3 +144,14 @@ def test_requests_are_counted_by_path_and_status(registry: CollectorRegistry) ->
     assert value("genkan_requests_total", {"path": "/v1/models", "status": "200"}) == 1
     assert value("genkan_request_seconds_count", {"path": "/v1/models"}) == 2
     assert value("genkan_request_seconds_sum", {"path": "/v1/models"}) == 0.75
+
+
+def test_grammars_are_counted_by_model_and_by_what_became_of_them(registry: CollectorRegistry) -> None:
+    metrics = EngineMetrics(registry).of("m")
+    name = "genkan_engine_grammars_total"
+    results = get_args(GrammarResult)
+    assert [registry.get_sample_value(name, {**MODEL, "result": result}) for result in results] == [0] * len(results)
+    metrics.grammar_asked("cached")
+    metrics.grammar_compiled(0.02)
+    assert registry.get_sample_value(name, {**MODEL, "result": "cached"}) == 1
+    assert registry.get_sample_value("genkan_engine_grammar_seconds_sum", MODEL) == 0.02

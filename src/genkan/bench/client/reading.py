@@ -96,7 +96,7 @@ class Reading:
         self._cost(usage)
 
     def _cost(self, of: dict[str, Any]) -> None:
-        if type(cost := of.get("cost_usd")) in (int, float):
+        if isinstance(cost := of.get("cost_usd"), int | float) and not isinstance(cost, bool):
             self._seen.cost_usd = float(cost)
 
 

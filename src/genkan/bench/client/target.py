@@ -69,11 +69,9 @@ def parse_target(url: str, path: str | None = None, key: str | None = None) -> T
         raise ValueError("the URL must have no user, no query and no fragment")
     if path is not None and not path.startswith("/"):
         raise ValueError(f"the path must begin with /; given: {path}")
-    if not all(
-        part.isascii() and part.isprintable() and " " not in part for part in (parts.netloc, parts.path, path or "")
-    ):
+    if " " in (sent := parts.netloc + parts.path + (path or "")) or not _is_printable_ascii(sent):
         raise ValueError("the URL and the path must be ASCII without spaces: escape what is not")
-    if key and not (key.isascii() and key.isprintable()):
+    if key and not _is_printable_ascii(key):
         raise ValueError("the API key must be printable ASCII")
     port = parts.port  # raises ValueError for what is no port
     before = parts.path.rstrip("/").removesuffix("/v1")
@@ -85,3 +83,7 @@ def parse_target(url: str, path: str | None = None, key: str | None = None) -> T
         f"{before}/v1/models",
         key or None,
     )
+
+
+def _is_printable_ascii(text: str) -> bool:
+    return text.isascii() and text.isprintable()

@@ -154,4 +154,4 @@ async def _ask(responder: Responder, request: GenerationRequest) -> None:
         finally:
             await answer.aclose()
     except RequestError as error:
-        _log.debug("a shadow copy was not answered: %s", error)
+        _log.debug("a shadow copy was not answered: %s", error.outcome)  # what it says may repeat the prompt

@@ -87,6 +87,34 @@ def test_a_stream_that_goes_wrong(pieces: tuple[bytes, ...], error: str) -> None
     assert read(200, SSE, *pieces)[0].error == error
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": ["a"]},
+        {"choices": 5},
+        {"choices": [{"delta": "a"}]},
+        {"usage": {"prompt_tokens": "9", "completion_tokens": -1, "prompt_tokens_details": [4], "cost_usd": True}},
+        {"choices": [], "error": None},
+    ],
+)
+def test_what_a_server_says_that_is_no_count_and_no_text_is_passed_over(chunk: dict[str, Any]) -> None:
+    """One server's odd chunk must not end the run, with all that others were asked."""
+    seen, _ = read(200, SSE, event(**chunk), b"data: [DONE]\n\n")
+    assert (seen.error, seen.token_s, seen.cached_tokens) == (None, [], 0)
+    assert (seen.prompt_tokens, seen.completion_tokens, seen.cost_usd) == (None, None, None)
+
+
+def test_an_error_with_status_200_is_one() -> None:
+    seen, _ = read(200, JSON, b'{"error": {"code": "overloaded", "message": "Later."}}')
+    assert seen.error == "an error with status 200 overloaded"
+
+
+@pytest.mark.parametrize("cost", [b"nan", b"inf", b"free"])
+def test_a_cost_that_is_no_number_is_an_error(cost: bytes) -> None:
+    with pytest.raises(ValueError, match=r"cost|convert"):
+        Reading(Seen()).head(200, {**JSON, b"x-genkan-cost-usd": cost})
+
+
 def test_a_refusal_is_of_a_kind_and_says_why() -> None:
     seen, reading = read(429, JSON, b'{"error": {"code": null, "type": "rate_limit", "message": "Too many."}}')
     assert (seen.error, reading.message()) == ("status 429 rate_limit", "Too many.")

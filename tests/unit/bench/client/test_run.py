@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,28 @@ async def test_nothing_is_measured_where_the_check_fails() -> None:
     with pytest.raises(CannotMeasure, match="cannot connect"):
         await nobody.make()
     assert nobody.outcomes == []
+
+
+@pytest.mark.anyio
+async def test_a_run_in_which_nothing_was_due_is_none(port: int) -> None:
+    made = Run(plan(port, Load(rate=1e-6, duration_s=0.01), Prompts(seed=1)), SystemClock())
+    with pytest.raises(CannotMeasure, match="no request was due"):
+        await made.make()
+
+
+@pytest.mark.anyio
+async def test_more_clients_than_connections_are_refused_and_not_counted_as_errors(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "max_in_flight", lambda: 7)
+    with pytest.raises(CannotMeasure, match=r"--concurrency 8: .* 7 connections"):
+        await Run(plan(port, Load(concurrency=8, requests=8)), SystemClock()).make()
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotMeasure, match=r"there can be no report in .*Not a directory"):
+        run.run(plan(1, Load(requests=5)), tmp_path / "file" / "out")
 
 
 class BrokenOff:

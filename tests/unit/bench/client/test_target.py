@@ -33,6 +33,10 @@ def test_another_path_is_asked_at_the_server() -> None:
         ("http://host?a=b", None, None),
         ("http://me:secret@host", None, None),
         ("http://host", "call", None),
+        ("http://host", "/gọi", None),
+        ("http://host/a b", None, None),
+        ("http://host", "/a\r\nx: y", None),
+        ("http://nhà", None, None),
         ("http://host", None, "two\nlines"),
     ],
 )

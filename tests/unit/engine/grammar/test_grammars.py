@@ -3,11 +3,13 @@
 import asyncio
 import json
 import time
+from collections import Counter
 
 import pytest
 from grammar_rigs import Writer, allowed, grammars, spec, text_spec
 
 from genkan.engine.grammar.grammars import Grammars
+from genkan.engine.grammar.observer import GrammarResult
 from genkan.engine.grammar.token_table import TokenTable
 from genkan.errors import EngineOverloaded, EngineUnavailable, InvalidRequest
 
@@ -63,6 +65,45 @@ async def test_what_is_too_long(table: TokenTable) -> None:
             await small.compiled(text_spec("regex", text), "structured_outputs")
         assert caught.value.param == "structured_outputs"
     small.close()
+
+
+class Told:
+    def __init__(self) -> None:
+        self.asked: Counter[GrammarResult] = Counter()
+        self.compiled: list[float] = []
+
+    def grammar_asked(self, result: GrammarResult) -> None:
+        self.asked[result] += 1
+
+    def grammar_compiled(self, seconds: float) -> None:
+        self.compiled.append(seconds)
+
+
+async def test_every_request_is_told_with_what_became_of_it(table: TokenTable) -> None:
+    told = Told()
+    some = grammars(table, max_bytes=1024, observer=told)
+    one, wrong, long = spec({"const": "told"}), text_spec("regex", "("), text_spec("regex", "x" * 1025)
+    await asyncio.gather(some.compiled(one), some.compiled(one))
+    await some.compiled(one)
+    for each in (wrong, wrong, long):
+        with pytest.raises(InvalidRequest):
+            await some.compiled(each)
+    assert told.asked == {"compiled": 2, "cached": 1, "refused": 3}
+    assert len(told.compiled) == 2, "one for both who asked at once, and the wrong one"
+    assert all(seconds > 0 for seconds in told.compiled)
+    some.close()
+
+
+async def test_who_is_given_up_or_turned_away_is_told_so(table: TokenTable) -> None:
+    told = Told()
+    hasty = grammars(table, timeout_s=0.01, observer=told)
+    asked = [hasty.compiled(SLOW), *(hasty.compiled(spec({"const": number})) for number in range(64))]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers[-1], EngineOverloaded)
+    assert told.asked["overloaded"] == 1
+    assert told.asked["timed_out"] == sum(type(answer) is InvalidRequest for answer in answers) > 0
+    assert told.asked.total() == 65
+    hasty.close()
 
 
 async def test_after_close(table: TokenTable) -> None:
