@@ -109,7 +109,8 @@ bento: setup ## build a Bento into BentoML's store, with its models (VERSION=v1.
 image: IMAGE_TORCH := $(if $(filter command,$(origin TORCH)),$(TORCH),cuda)
 image: setup ## make the Bento's image with Docker (VERSION=latest, TORCH=cpu with TORCH_INDEX_URL=...)
 	@cd "$${TMPDIR:-/tmp}" # BentoML reads no template from outside the current folder, and puts it there: docs/bento.md
-	$(abspath $(BIN))/bentoml containerize genkan:$(or $(VERSION),latest) --opt build-arg=TORCH=$(IMAGE_TORCH) \
+	$(abspath $(BIN))/bentoml containerize genkan:$(or $(VERSION),latest) \
+		--image-tag genkan:$(or $(VERSION),latest) --opt build-arg=TORCH=$(IMAGE_TORCH) \
 		$(if $(TORCH_INDEX_URL),--opt build-arg=TORCH_INDEX_URL=$(TORCH_INDEX_URL))
 
 .PHONY: k6

@@ -1,5 +1,5 @@
 """The composition root: from a configuration to what each process runs. Here, in `fleet.py` for upstreams, `books.py`
-for accounts, `stored_answers.py` and `engine_assembly.py` things are constructed, and nowhere else.
+for accounts, `stored_answers.py`, `observing.py` and `engine_assembly.py` things are constructed, and nowhere else.
 
 A worker process builds one of the two and drives it by ``asgi``, ``start`` and ``aclose``; the engine also says when it
 is ``ready``, which BentoML asks of it directly.
@@ -14,7 +14,6 @@ from functools import partial
 from itertools import chain
 from typing import Protocol
 
-from genkan import __version__
 from genkan.api.admin import EnginePrefixCacheEndpoint, PrefixCacheEndpoint
 from genkan.api.admin_cache import CacheEndpoint
 from genkan.api.admin_canary import CANARY_PATH, CanaryEndpoint
@@ -32,7 +31,6 @@ from genkan.api.health import Health
 from genkan.api.models import LIST_PATH, ModelEndpoints
 from genkan.api.native import NativeEndpoint
 from genkan.api.openapi import with_openapi
-from genkan.api.report import Observer, RequestMetrics
 from genkan.api.routes import Api, Endpoint, PathTable
 from genkan.api.tokenize import TokenizeEndpoint
 from genkan.books import Books
@@ -44,32 +42,22 @@ from genkan.fleet import Fleet
 from genkan.gateway.embedding import Embeddings
 from genkan.gateway.embedding_model import EmbeddingModel
 from genkan.gateway.fallback import Fallback
-from genkan.gateway.overload import Overload
 from genkan.gateway.pipeline import Pipeline
 from genkan.gateway.router import Router
 from genkan.model_servers.scrape import ServerScraper
+from genkan.observing import Observing
 from genkan.server.drain import DrainPage
-from genkan.server.loop_watch import LoopWatch
-from genkan.server.shedding import Shedding
 from genkan.serving.loading import LoadingModel
 from genkan.serving.served_models import ServedModels
 from genkan.store.accounts import Plan
 from genkan.stored_answers import StoredAnswers
-from genkan.telemetry import catalog
 from genkan.telemetry.access_log import AccessLog
 from genkan.telemetry.account_metrics import AccountMetrics
-from genkan.telemetry.affinity_metrics import AffinityMetrics
 from genkan.telemetry.cache_metrics import CacheMetrics
 from genkan.telemetry.canary_metrics import CanaryMetrics
-from genkan.telemetry.dead_processes import forget_dead_processes
 from genkan.telemetry.gateway_metrics import GatewayMetrics
 from genkan.telemetry.gen_ai_metrics import GenAiMetrics
-from genkan.telemetry.line_writer import line_writer
-from genkan.telemetry.loop_metrics import LoopMetrics
-from genkan.telemetry.metrics import HttpMetrics
 from genkan.telemetry.tally import Tally
-from genkan.telemetry.tracing import tracing_of
-from genkan.telemetry.upstream_metrics import UpstreamMetrics
 from genkan.upstream.check import check
 from genkan.upstream.embeddings import Embeds
 from genkan.upstream.local import PREFIX_CACHE_PATH, TENANT_HEADER
@@ -103,22 +91,17 @@ class GatewayProcess:
     ) -> None:
         """A socket is None where the configuration has no such process; ``environ`` holds the upstreams' keys.
 
-        That of the model servers' process is to be given where nothing but them can answer.
-
-        ``drain`` is the page of the server that this is a worker of, if it is of one.
+        ``drain`` is the page of the server that this is a worker of, if it is of one; ``servers_socket`` that of the
+        model servers' process, where nothing but them can answer.
         """
         self._drain = DrainPage.private() if drain is None else drain
         server = config.server
-        forget_dead_processes()
-        catalog.BUILD_INFO.on().labels(__version__).set(1)
-        line_writer().on_dropped = catalog.LOG_LINES_DROPPED.on().inc
-        self._tally = Tally()
-        clock, metrics = SystemClock(), GatewayMetrics(self._tally)
-        self._books = books = Books(config, environ, clock, AccountMetrics(self._tally))
+        tally, clock = Tally(), SystemClock()
+        metrics = GatewayMetrics(tally)
+        self._books = books = Books(config, environ, clock, AccountMetrics(tally))
         self._fleet = fleet = Fleet(config, engine_socket, environ, clock, metrics, books)
         self._config = config
         self._environ = environ
-        self._access_log = AccessLog(config.telemetry)
         self._start_check: asyncio.Task[None] | None = None
         self._embeds = fleet.embeds(embedder_socket)
         self._scraper = ServerScraper(config.openai_upstreams)
@@ -129,8 +112,8 @@ class GatewayProcess:
         )
         self._stored: StoredAnswers | None = None
         if config.cache.enabled:
-            self._stored = StoredAnswers(config, environ, books.secret, clock, CacheMetrics(self._tally))
-        self._canaries = canaries = Canaries(config, environ, clock, CanaryMetrics(self._tally))
+            self._stored = StoredAnswers(config, environ, books.secret, clock, CacheMetrics(tally))
+        self._canaries = canaries = Canaries(config, environ, clock, CanaryMetrics(tally))
         router = Router(
             config,
             fleet.deploy,
@@ -144,48 +127,24 @@ class GatewayProcess:
             books.admissions,
             None if self._stored is None else self._stored.cache,
         )
-        health, models = Health(), ModelEndpoints(router, books.prices)
+        health = Health()
         door = Doorkeeper(server, books.ring, required=config.keys.required, tenants=config.tenants, clock=clock)
-        http_metrics, loop_metrics = HttpMetrics(self._tally), LoopMetrics(self._tally)
-        told: list[Observer] = [health, http_metrics]
-        gen_ai_metrics = GenAiMetrics(self._tally, [listed.name for listed in router.names()])
-        AffinityMetrics(self._tally, router.affinities)
-        upstream_metrics = UpstreamMetrics(self._tally, fleet.connected)
-        fleet.tell_waits(upstream_metrics.waited)
-        self._tracing = tracing_of(config.telemetry, environ)
-        self.shedding: Shedding | None = None  # what to refuse before it gets here, for who holds the connections
-        if server.max_lag_s:
-            hear = [*told, loop_metrics]
-            self.shedding = Shedding(
-                Overload(server.max_lag_s), _MODEL_PATHS, hear, http_metrics.failed, self._access_log
-            )
-        self._http_metrics = http_metrics
-        looked = [loop_metrics.looked, upstream_metrics.looked, http_metrics.looked]
-        self._loop_watch = LoopWatch([*looked, *([] if self.shedding is None else [self.shedding.looked])])
+        self._observing = observing = Observing(
+            config, environ, tally, fleet, router, told=health, may_shed=_MODEL_PATHS
+        )
+        self.shedding = observing.shedding
         table: PathTable = {
-            **_generation(pipeline, config, gen_ai_metrics),
+            **_generation(pipeline, config, observing.gen_ai),
             EmbeddingRequest.path: {"POST": _embeddings(config, self._embeds, router, books)},
-            LIST_PATH: {"GET": models.list_all},
-            f"{LIST_PATH}/*": {"GET": models.get_one},
-            "/models": {"GET": models.list_native},
+            **_lists(ModelEndpoints(router, books.prices), health),
             **_admin(config, books, fleet, self._stored, clock),
             **_canary_table(config, canaries),
             **_drain_table(self._drain, server, clock),
-            "/health": {"GET": health.health},
-            "/": {"GET": health.index},
         }
-        self.asgi: Asgi = Api(
-            with_openapi(table, server),
-            door.admit,
-            [*told, *([] if self.shedding is None else [self.shedding])],
-            self._access_log,
-            RequestMetrics(http_metrics, gen_ai_metrics),
-            self._tracing,
-        )
+        self.asgi: Asgi = observing.api(with_openapi(table, server), door.admit)
 
     async def start(self) -> None:
-        self._loop_watch.start()
-        self._access_log.start()
+        self._observing.start()
         await self._books.start()
         await self._fleet.start()
         if self._stored is not None:
@@ -197,7 +156,7 @@ class GatewayProcess:
     async def aclose(self) -> None:
         if self._start_check is not None:
             self._start_check.cancel()
-        self._loop_watch.stop()
+        self._observing.stop()
         await self._siblings.aclose()
         await self._scraper.aclose()
         await self._canaries.aclose()
@@ -207,10 +166,7 @@ class GatewayProcess:
             await self._embeds.aclose()
         await self._fleet.aclose()
         await self._books.aclose()
-        self._tally.flush()
-        if self._tracing is not None:
-            self._tracing.close()
-        self._access_log.close()
+        self._observing.close()
 
     @property
     def ready(self) -> bool:
@@ -223,8 +179,7 @@ class GatewayProcess:
 
     def flush_metrics(self) -> None:
         """Write what was counted so far to where BentoML shows it from."""
-        self._http_metrics.show_in_flight()
-        self._tally.flush()
+        self._observing.flush()
 
     async def server_metrics(self) -> str:
         """What model servers of ours say of themselves, to stand behind our own metrics; empty where there are none."""
@@ -247,6 +202,16 @@ def _embeddings(config: Config, embeds: Embeds | None, router: Router, books: Bo
         return EmbeddingEndpoint(None, config.server)
     embeddings = Embeddings(embeds, router.embedder, router, books.admissions, timeout_s=config.embedder.timeout_s)
     return EmbeddingEndpoint(embeddings, config.server, max_inputs=config.embedder.max_inputs)
+
+
+def _lists(models: ModelEndpoints, health: Health) -> PathTable:
+    return {
+        LIST_PATH: {"GET": models.list_all},
+        f"{LIST_PATH}/*": {"GET": models.get_one},
+        "/models": {"GET": models.list_native},
+        "/health": {"GET": health.health},
+        "/": {"GET": health.index},
+    }
 
 
 def _admin(config: Config, books: Books, fleet: Fleet, stored: StoredAnswers | None, clock: Clock) -> PathTable:

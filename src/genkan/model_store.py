@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import bentoml
-from bentoml.exceptions import NotFound
+from bentoml.exceptions import BentoMLException, NotFound
 
 from genkan.config import Config
 from genkan.engine.load.source import FOLDERS_VARIABLE, WHEEL_PREFIX, is_installed, locate
@@ -49,7 +49,7 @@ def share_stored(config: Config, environ: MutableMapping[str, str] = os.environ)
     folders = environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)
     for package in _packed(config):
         if package and not is_installed(package):
-            with suppress(NotFound):  # locate says what is missing, and how to install it
+            with suppress(BentoMLException, ValueError):  # not there, or no name; locate says so, and what to do
                 folders.append(str(bentoml.models.get(package).path))
     environ[FOLDERS_VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, folders)))
 

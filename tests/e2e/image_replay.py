@@ -1,7 +1,7 @@
 """A Dockerfile played through on this machine, where no container engine is: into a folder, as nobody special.
 
 What needs root (``NEEDS_ROOT``) is left out and listed. Every other step is done, in order and in the environment that
-the file declares; paths of the image are paths below the folder. Large packages can be lent to it: `Replay.lend`.
+the file declares; paths of the image are paths below the folder. Packages can be lent to it, which saves minutes.
 """
 
 import json
@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -21,7 +22,7 @@ from pathlib import Path
 NEEDS_ROOT = ("apt-get ", "groupadd ")
 STEP_TIMEOUT_S = 300.0  # a minute on two idle cores
 _OURS = re.compile(r"(?<![\w./-])/(?=(?:app|bento|home|var/lib/genkan)(?:[/\s]|$))")  # what steps write to
-_NOT_PACKAGES = ("..", "__pycache__")  # what a package has in other folders, and shares with others
+_NOT_THEIRS = {"..", "__pycache__"}  # folders in which every package may have files
 _UNREACHABLE = ("No matching distribution found", "Max retries exceeded", "Failed to establish a new connection")
 
 
@@ -74,17 +75,20 @@ class Replay:
         """Where a path of the image is."""
         return Path(f"{self._root}{path}")
 
-    def lend(self, packages: Iterable[str], site: str) -> None:
-        """Link packages of the Python that runs this into the last stage's folder ``site``, before ``play``.
+    def lend(self, pins: Collection[str], site: str) -> None:
+        """Link what this Python has of ``pins``, ``NAME==VERSION``, into the image's folder ``site``; before ``play``.
 
-        pip leaves alone what is there in the version that it was to install. These were installed from the same locks,
-        and most of the time would go into doing that again: they are nine tenths of the image.
+        pip leaves alone what is there in the version that it is to install, and these came from the same locks by the
+        same hashes. Not lent is what shares a folder with others, which pip would write into.
         """
+        there = {pinned(one): one for one in metadata.distributions()}
+        tops = {pin: {file.parts[0] for file in one.files or ()} - _NOT_THEIRS for pin, one in there.items()}
+        owners = Counter(top for names in tops.values() for top in names)
         folder = Path(f"{self.folder}/image{site}")
         folder.mkdir(parents=True)
-        for package in packages:
-            for top in {file.parts[0] for file in metadata.files(package) or () if file.parts[0] not in _NOT_PACKAGES}:
-                (folder / top).symlink_to(str(metadata.distribution(package).locate_file(top)))
+        for pin in there.keys() & pins:
+            for top in tops[pin] if all(owners[top] == 1 for top in tops[pin]) else ():
+                (folder / top).symlink_to(str(there[pin].locate_file(top)))
 
     def play(self, dockerfile: str) -> None:
         """Raises PackagesUnreachable where packages are not to be had, and AssertionError when a step fails."""
@@ -184,6 +188,11 @@ class Replay:
 
     def _here(self, text: str) -> str:
         return _OURS.sub(f"{self._root}/", text)
+
+
+def pinned(package: metadata.Distribution) -> str:
+    """``NAME==VERSION``, as locks spell it."""
+    return f"{re.sub(r'[-_.]+', '-', package.name).lower()}=={package.version}"
 
 
 def _reach() -> dict[str, str]:

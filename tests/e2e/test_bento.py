@@ -59,6 +59,14 @@ def test_make_passes_the_version_on_and_imports_the_models_first() -> None:
     assert re.search(rf"genkan models import .*bentoml build --version {VERSION}$", done.stdout.strip(), flags=re.S)
 
 
+def test_make_calls_the_image_what_compose_and_kubernetes_ask_for() -> None:
+    done = subprocess.run(["make", "--dry-run", "image"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--image-tag genkan:latest " in done.stdout
+    assert "${GENKAN_IMAGE:-genkan:latest}" in (ROOT / "deploy" / "compose.yaml").read_text()
+    [image] = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "kustomization.yaml").read_text())["images"]
+    assert (image["newName"], image["newTag"]) == ("genkan", "latest")
+
+
 def test_says_what_a_host_should_give_it(facts: dict[str, object]) -> None:
     services = facts["services"]
     assert isinstance(services, list)

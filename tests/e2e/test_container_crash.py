@@ -1,4 +1,7 @@
-"""Workers of every service die by ``kill -9``, on a machine and in a container: others serve, and each is replaced."""
+"""Workers of every service die by ``kill -9`` in a container: others serve, and each is replaced.
+
+On a machine, the embedder's does so here, and the gateway's in `test_drain.py`.
+"""
 
 import json
 import os
@@ -60,12 +63,10 @@ class Crashing:
         return [json.loads(line) for line in reply.text.splitlines()]
 
 
-@pytest.fixture(scope="module", params=["machine", "container"])
-def crashing(request: pytest.FixtureRequest) -> Generator[Crashing, None, None]:
+@pytest.fixture(scope="module")
+def crashing() -> Generator[Crashing, None, None]:
     """BentoML tells a container by this variable, and replaces no worker in one."""
-    environ = {"GENKAN__SERVER__WORKERS": str(WORKERS)}
-    if request.param == "container":
-        environ["BENTOML_CONTAINERIZED"] = "true"
+    environ = {"GENKAN__SERVER__WORKERS": str(WORKERS), "BENTOML_CONTAINERIZED": "true"}
     server = LiveServer(env=environ)
     try:
         server.start()
@@ -110,6 +111,15 @@ def test_an_embedder_and_an_engine_that_died_are_back(crashing: Crashing) -> Non
     wait_until(crashing.server.ready, BACK_S, "the model is loaded again")
     wait_until(lambda: crashing.chat()[0] == 200, BACK_S, "it answers")
     wait_until(lambda: crashing.status("/v1/embeddings", TEXTS) == 200, BACK_S, "it computes again")
+
+
+def test_on_a_machine_one_is_replaced_likewise(server: LiveServer) -> None:
+    crashing = Crashing(server)
+    wait_until(lambda: bool(crashing.workers("genkan_embedder")), BACK_S, "it is there")
+    killed = crashing.kill_one("genkan_embedder")
+    wait_until(lambda: bool(crashing.workers("genkan_embedder") - {killed}), REPLACED_S, "another is there")
+    wait_until(lambda: crashing.status("/v1/embeddings", TEXTS) == 200, BACK_S, "it computes again")
+    crashing.http.close()
 
 
 def _service_of(pid: int) -> str | None:

@@ -20,7 +20,8 @@ from faults.process import RunningUpstream, running_upstream
 from redis_servers import running_redis
 
 WORKERS = 2
-NOTICE_S, GRACE_S, LINGER_S = 0.3, 1.5, 2.0
+NOTICE_S, GRACE_S, LINGER_S = 0.3, 1.5, 3.0
+BACK_S = 60.0  # two servers' start, on a machine that may be slow
 _NO_REUSE = httpx.Limits(max_keepalive_connections=0)
 NAMES = ("ok", "slow-ok", "stalled-after-40")
 
@@ -57,6 +58,9 @@ class Drained:
     def all_draining(self) -> bool:
         workers = self.get("/admin/drain").json()["workers"]
         return len(workers) == WORKERS and all(worker["draining"] for worker in workers)
+
+    def pids(self) -> set[int]:
+        return {worker["pid"] for worker in self.get("/admin/drain").json()["workers"]}
 
     def has_asked(self, name: str) -> bool:
         return bool(self.upstream.attempts(name))
@@ -167,10 +171,30 @@ def test_without_a_server_there_is_nothing_to_drain(drained: Drained, tmp_path: 
     assert "no server runs" in said.stderr
 
 
-def test_what_outlasts_the_grace_ends_in_words_and_is_billed_and_nobody_else_waits(tmp_path: Path) -> None:
+def test_killed_workers_are_not_waited_for_and_those_in_their_places_drain_too(drained: Drained) -> None:
+    body = {"model": "stalled-after-40", "stream": True, "messages": [{"role": "user", "content": "Count."}]}
+    with drained.http.stream("POST", "/v1/chat/completions", json=body) as stream, ThreadPoolExecutor() as pool:
+        assert next(stream.iter_lines()).startswith("data: ")
+        killed = drained.pids()
+        said = pool.submit(drained.genkan, "drain", "--wait", "--timeout", str(SOON_S))
+        wait_until(drained.all_draining, SOON_S, "both workers have seen it")
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        assert said.result().returncode == 0, said.result()
+    try:
+        wait_until(lambda: drained.all_draining() and not drained.pids() & killed, BACK_S, "two others, that drain")
+        assert drained.statuses("/readyz") == {503}
+    finally:
+        drained.undo()
+    wait_until(lambda: drained.statuses("/readyz") == {200}, SOON_S, "they serve")
+
+
+def test_sigterm_leaves_time_to_go_elsewhere_and_what_outlasts_the_grace_ends_in_words_and_is_billed(
+    tmp_path: Path,
+) -> None:
     with (
         running_redis("embedded", tmp_path) as redis,
-        starting(tmp_path, redis.url) as drained,
+        starting(tmp_path, redis.url, linger_s=LINGER_S) as drained,
         ThreadPoolExecutor() as pool,
     ):
         server = drained.server
@@ -179,32 +203,29 @@ def test_what_outlasts_the_grace_ends_in_words_and_is_billed_and_nobody_else_wai
         wait_until(lambda: len(drained.upstream.attempts("stalled-after-40")) == 2, SOON_S, "both are under way")
         told_s = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: _refuses(drained), GRACE_S, "new connections are refused, not kept waiting")
+        wait_until(lambda: drained.get("/readyz").status_code == 503, LINGER_S, "it is not ready any more")
+        assert drained.ask("ok").status_code == 200, "while it lingers it serves"
+        wait_until(lambda: _refuses(drained), LINGER_S + GRACE_S, "new connections are refused, not kept waiting")
         server.wait_gone()
-        took_s = time.monotonic() - told_s
+        took_s = time.monotonic() - told_s - LINGER_S
         server.assert_clean_log()
         assert GRACE_S - 0.2 < took_s < GRACE_S + 2 + SOON_S / 4  # a machine may be slow; by itself it takes 0.7 s
-        assert whole.result().status_code == 503
-        assert whole.result().json()["error"]["code"] == "server_shutting_down"
-        events = [line for line in stream.result().text.splitlines() if line]
-        assert events[-1] == "data: [DONE]"
-        assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "server_shutting_down"
-        said = drained.genkan("ledger", "export")
-        rows = [json.loads(line) for line in said.stdout.splitlines()]
-        assert [row["stream"] for row in rows].count(True) == 1, said
-        (billed,) = (row for row in rows if row["stream"])
-        assert billed["id"] == stream.result().headers["x-request-id"]
-        assert billed["usage"]["completion"] >= 40
-        assert len({row["id"] for row in rows}) == len(rows)
+        _ended_in_words(drained, whole.result(), stream.result())
 
 
-def test_a_server_that_lingers_serves_on_after_sigterm_but_is_not_ready(tmp_path: Path) -> None:
-    with starting(tmp_path, linger_s=LINGER_S) as drained:
-        drained.server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: drained.get("/readyz").status_code == 503, LINGER_S, "it is not ready any more")
-        assert drained.ask("ok").status_code == 200
-        drained.server.wait_gone()
-        drained.server.assert_clean_log()
+def _ended_in_words(drained: Drained, whole: httpx.Response, stream: httpx.Response) -> None:
+    assert whole.status_code == 503
+    assert whole.json()["error"]["code"] == "server_shutting_down"
+    events = [line for line in stream.text.splitlines() if line]
+    assert events[-1] == "data: [DONE]"
+    assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "server_shutting_down"
+    said = drained.genkan("ledger", "export")
+    rows = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [row["stream"] for row in rows].count(True) == 1, said
+    (billed,) = (row for row in rows if row["stream"])
+    assert billed["id"] == stream.headers["x-request-id"]
+    assert billed["usage"]["completion"] >= 40
+    assert len({row["id"] for row in rows}) == len(rows)
 
 
 def _refuses(drained: Drained) -> bool:

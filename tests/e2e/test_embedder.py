@@ -62,6 +62,18 @@ def test_a_text_has_its_vector_and_its_tokens(server: LiveServer) -> None:
     assert answer.json()["usage"]["prompt_tokens"] == 27
 
 
+def test_what_it_does_is_in_the_metrics(server: LiveServer) -> None:
+    names = (
+        "genkan_embedder_batch_texts_sum",
+        "genkan_embedder_batch_texts_count",
+        "genkan_embedder_batch_seconds_count",
+    )
+    before = [server.metric(name) for name in names]
+    assert embed(server).status_code == 200
+    assert [server.metric(name) for name in names] == [value + 1 for value in before]
+    assert server.metric("genkan_embedder_queue") == 0
+
+
 def test_a_text_that_is_too_long_is_refused_with_both_numbers(server: LiveServer) -> None:
     body = {"model": "multilingual-e5-small", "input": "word " * 600}
     answer = httpx.post(f"{server.base_url}/v1/embeddings", json=body, timeout=30, trust_env=False)

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 from e2e.live_server import LiveServer, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
-GENKAN = Path(sys.executable).parent / "genkan"
 STAND_IN = Path(__file__).parents[1] / "model_server_stand_in.py"
 KEY = "sk-of-our-own-vllm-7f3a9c51e2"
 MODEL = "llama"
@@ -58,12 +55,13 @@ class Served:
         }
         config = folder / "genkan.yaml"
         config.write_text(json.dumps(settings), encoding="utf-8")
-        self._environ = {
+        environ = {
             "GENKAN_CONFIG": str(config),
             "GENKAN__REDIS__DATA_DIR": str(folder / "data"),
             "OUR_SECRET": "a-secret-of-at-least-thirty-two-characters",
+            "OUR_VLLM_KEY": KEY,
+            "STAND_IN_FOLDER": str(folder),
         }
-        environ = {**self._environ, "OUR_VLLM_KEY": KEY, "STAND_IN_FOLDER": str(folder)}
         self.server = LiveServer(env=environ)
         self.http = httpx.Client(base_url=self.server.base_url, timeout=15, trust_env=False)
 
@@ -97,6 +95,16 @@ class Served:
         headers = {} if admin is None else {"authorization": f"Bearer {admin}"}
         made = self.http.post("/admin/keys", headers=headers, json={"tenant": tenant, **wanted})
         return str(made.raise_for_status().json()["key"])
+
+    def replica(self, system: str) -> str | None:
+        """Which of the two answers in a conversation that begins so."""
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
+        answer = self.http.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
+        return answer.headers.get("x-genkan-upstream")
+
+    def both_asked(self) -> bool:
+        found = {self.replica(f"You are number {number}.") for number in range(24)}
+        return found == {"vllm-0", "vllm-1"}  # of one only: once in 8 million times
 
     def up(self) -> dict[str, float]:
         """``genkan_model_server_up`` by upstream."""
@@ -137,6 +145,7 @@ def served(starting: Served) -> Served:
     (starting.folder / "slow").unlink(missing_ok=True)
     starting.server.wait_ready()
     wait_until(starting.both_up, LIMIT_S, "both are well")
+    wait_until(starting.both_asked, LIMIT_S, "the gateway knows it")
     return starting
 
 
@@ -174,16 +183,8 @@ def test_they_answer_whole_and_streamed(served: Served) -> None:
 
 
 def test_prompts_that_begin_alike_go_to_one_replica_and_others_to_both(served: Served) -> None:
-    def replica(system: str) -> str:
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
-        answer = served.http.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
-        return answer.headers["x-genkan-upstream"]
-
-    def replicas() -> set[str]:
-        return {replica(f"You are number {number}.") for number in range(24)}  # of one only: once in 8 million times
-
-    wait_until(lambda: replicas() == {"vllm-0", "vllm-1"}, LIMIT_S, "the gateway knows that both are well")
-    assert len({replica(SYSTEM) for _ in range(6)}) == 1
+    assert served.both_asked()
+    assert len({served.replica(SYSTEM) for _ in range(6)}) == 1
 
 
 def test_their_metrics_stand_behind_ours_by_replica(served: Served) -> None:

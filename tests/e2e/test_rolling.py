@@ -10,7 +10,7 @@ LEAST_S = 4.0  # of load: two restarts take longer on any machine
 
 def test_no_request_is_lost_and_each_is_billed_once_while_both_gateways_are_restarted() -> None:
     with shared_redis() as url:
-        counts, balancer, rows = uvloop.run(run(url, RESTARTS, RATE))
+        counts, balancer, rows = uvloop.run(run(url, RESTARTS, RATE, ends_with_stop=True))
     result = result_of(counts, balancer.refused, rows)
     assert is_lossless(result), (result, counts.failures)
     assert result["restarts"] == RESTARTS

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 from e2e.counting_gateway import COMPLETION, PROMPT, CountingGateway, model, running_counting_gateway
-from e2e.crowd import Reply, chat
+from e2e.crowd import Reply, chat, get
 from e2e.live_server import wait_until
 from otlp_receiver import ReceivedSpan, Receiver, running_receiver
 
@@ -156,15 +156,17 @@ def test_no_secret_shows_anywhere(watched: Watched) -> None:
             chat(key, "ok", messages=[*prompt, {"role": "nobody", "content": SECRET}]),
             chat(key, "ok", messages=prompt, temperature=f"{SECRET}"),
             chat(f"sk-genkan-{SECRET}", "ok", messages=prompt),
+            chat(key, key),
+            get(key, f"/v1/{key}?api_key={SECRET}"),
         )
     ]
-    assert [reply.status for reply in replies[-2:]] == [400, 401]
+    assert [reply.status for reply in replies[-4:]] == [400, 401, 404, 404]
     for reply in replies:
         watched.line(request_id(reply))
     seen = len(receiver.spans)
     gateway.ask(traced(chat(key, "ok")))
     wait_until(lambda: len(receiver.spans) > seen, SOON_S, "spans have come")
-    answered = b"".join(reply.body + str(reply.headers).encode() for reply in replies)
+    answered = b"".join(reply.body + str(reply.headers).encode() for reply in replies[:-2])  # those say what was asked
     places = {
         "log": gateway.server.log.encode(),
         "metrics": gateway.metrics().text.encode(),

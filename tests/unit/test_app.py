@@ -47,6 +47,7 @@ def test_a_loaded_engine_has_torch_and_not_transformers() -> None:
         "assembly = EngineAssembly(load(pathlib.Path('configs/local.yaml')), print)\n"
         "model = assembly.load(assembly.names[0])\n"
         "model.stop()\n"
+        "assert model._engine._grammars._is_closed\n"
         "print(sorted({'torch', 'transformers', 'gguf'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

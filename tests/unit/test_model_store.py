@@ -12,13 +12,19 @@ from genkan.config import Config
 from genkan.engine.load.source import FOLDERS_VARIABLE
 from genkan.model_store import import_models, share_stored
 
-CONFIG = Config.model_validate(
-    {
-        "upstreams": [{"name": "engine", "kind": "engine"}],
-        "models": [{"name": "m", "upstream": "engine"}],
-        "engine": {"model": "wheel:some-model/a.gguf"},
-    }
-)
+
+def serving(source: str) -> Config:
+    """A configuration of one model of the engine."""
+    return Config.model_validate(
+        {
+            "upstreams": [{"name": "engine", "kind": "engine"}],
+            "models": [{"name": "m", "upstream": "engine"}],
+            "engine": {"model": source},
+        }
+    )
+
+
+CONFIG = serving("wheel:some-model/a.gguf")
 
 
 class Machine:
@@ -94,6 +100,14 @@ def test_what_was_imported_last_is_the_latest_even_when_it_was_there_before(mach
 def test_an_installed_wheel_needs_no_store(machine: Machine) -> None:
     machine.install(b"GGUF")
     assert machine.folders() == ""
+
+
+@pytest.mark.parametrize("package", ["no such", "some:bad tag", ""])
+@pytest.mark.usefixtures("machine")
+def test_what_no_model_can_be_called_is_left_to_whoever_looks_for_it(package: str) -> None:
+    environ: dict[str, str] = {}
+    share_stored(serving(f"wheel:{package}/a.gguf"), environ)
+    assert environ == {FOLDERS_VARIABLE: ""}
 
 
 def test_an_empty_store_adds_nothing_to_the_folders_that_were_named(machine: Machine) -> None:

@@ -94,7 +94,7 @@ def _line(exchange: Exchange, status: int, seconds: float) -> dict[str, object]:
     line: dict[str, object] = {
         "id": exchange.request_id,
         "status": status,
-        "ms": round(10_000 * seconds) / 10,  # to a tenth; `round` to one digit goes by way of text, and costs twice that
+        "ms": round(10_000 * seconds) / 10,  # to a tenth: to have `round` do that takes twice as long
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
     }

@@ -180,15 +180,19 @@ async def _one(balancer: Balancer, request: bytes, number: int, counts: Counts) 
         counts.waits_ms.append(1000 * (time.monotonic() - began_s))
 
 
-async def roll(replicas: Replicas, restarts: int, counts: Counts) -> None:
-    """Restart one replica after the other, ``restarts`` in all."""
-    for index in (number % len(replicas.places) for number in range(restarts)):
+async def roll(replicas: Replicas, restarts: int, counts: Counts, *, ends_with_stop: bool = False) -> None:
+    """Restart one replica after the other, ``restarts`` in all; the last only to its stop if it so ends."""
+    for number in range(restarts):
+        index = number % len(replicas.places)
         counts.drains_s.append(await _timed(replicas.drain(index)))
         counts.stops_s.append(await _timed(replicas.stop(index)))
-        counts.starts_s.append(await _timed(replicas.start(index)))
+        if number < restarts - 1 or not ends_with_stop:
+            counts.starts_s.append(await _timed(replicas.start(index)))
 
 
-async def run(redis_url: str, restarts: int, rate: float) -> tuple[Counts, Balancer, list[str]]:
+async def run(
+    redis_url: str, restarts: int, rate: float, *, ends_with_stop: bool = False
+) -> tuple[Counts, Balancer, list[str]]:
     """All of it: what was counted, the balancer, and the ids of the ledger's rows. Raises ServerFailed."""
     async with _upstream() as upstream:
         replicas = Replicas(upstream, redis_url, 2)
@@ -198,7 +202,7 @@ async def run(redis_url: str, restarts: int, rate: float) -> tuple[Counts, Balan
                 await asyncio.gather(replicas.start(0), replicas.start(1))
                 load = asyncio.create_task(arrive(balancer, rate, counts, done))
                 try:
-                    await roll(replicas, restarts, counts)
+                    await roll(replicas, restarts, counts, ends_with_stop=ends_with_stop)
                 finally:
                     done.set()
                     await load

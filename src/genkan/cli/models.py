@@ -20,11 +20,11 @@ def models() -> None:
 def import_command(path: Path | None) -> None:
     """Bring the models that a configuration takes from wheels into BentoML's store, for a Bento to take along."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    from genkan.model_store import import_models  # takes a second, which the other commands do not need
-
     try:
+        from genkan.model_store import import_models  # takes a second, which the other commands do not need
+
         imported = import_models(load(path or config_path()))
-    except (ConfigError, ModelFileError) as error:
+    except (ConfigError, ModelFileError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     for model in imported:

@@ -115,7 +115,7 @@ def test_turns_that_are_long_now_and_then_do_not_have_it_refuse_for_ever(overloa
         refused += overload.sheds and not overload.admits()
         now_s = look(overload, 0.1 * BOUND_S, LOOK_S, now_s)
     assert not overload.sheds
-    assert refused < 3
+    assert refused < 10
 
 
 @pytest.mark.parametrize("shape", [{}, STREAM], ids=["whole", "stream"])

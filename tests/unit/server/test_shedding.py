@@ -3,9 +3,12 @@
 import logging
 
 import pytest
+from log_pipe import Pipe
 
+from genkan.config import TelemetryConfig
 from genkan.gateway.overload import CALM_S, STANDING_S, Overload
 from genkan.server.shedding import Shedding
+from genkan.telemetry.access_log import AccessLog
 
 CHAT = "/v1/chat/completions"
 
@@ -78,3 +81,14 @@ def test_the_log_has_its_begin_and_its_end(shedding: Shedding, caplog: pytest.Lo
         shedding.looked(5.0 + CALM_S, 0.0, 0.0)
     [record] = caplog.records
     assert "3 refused requests" in record.getMessage()
+
+
+def test_each_refused_request_has_its_line(told: Told) -> None:
+    pipe = Pipe()
+    log = AccessLog(TelemetryConfig(log_format="json"), write=pipe.write)
+    shedding = Shedding(Overload(0.02), [CHAT], [told], access_log=log)
+    shedding.refused(CHAT.encode() + b"?key=sk-secret", "req_1")
+    log.close()
+    [line] = pipe.lines
+    assert (line["message"], line["id"]) == (f"POST {CHAT}", "req_1")
+    assert (line["status"], line["error"]) == (503, "server_is_overloaded")

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Generator
+from typing import Literal
 
 import pytest
 
@@ -74,6 +75,27 @@ def test_a_traceback_is_part_of_the_json_line(capfd: pytest.CaptureFixture[str])
     except ValueError:
         logging.getLogger("genkan.x").exception("outer")
     assert "ValueError: inner" in json.loads(written(capfd))["traceback"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_an_exception_says_is_redacted_and_cut_and_forges_no_line(
+    capfd: pytest.CaptureFixture[str], log_format: Literal["json", "text"]
+) -> None:
+    configure(TelemetryConfig(log_format=log_format))
+    try:
+        try:
+            raise KeyError("call 010-1234-5678")
+        except KeyError as error:
+            raise ValueError("mail jane@mail.example \x1b[2J" + "x" * 5000) from error
+    except ValueError:
+        logging.getLogger("genkan.x").exception("outer")
+    output = written(capfd)
+    assert "ValueError: mail [email] " in output
+    assert "KeyError: 'call [phone]'" in output
+    assert "Raised from that" in output
+    assert "in test_what_an_exception_says" in output
+    assert "\x1b" not in output
+    assert "x" * 300 not in output
 
 
 def test_lines_of_the_access_log_and_all_others_are_in_one_order(capfd: pytest.CaptureFixture[str]) -> None:

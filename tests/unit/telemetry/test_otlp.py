@@ -3,16 +3,22 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from otlp_receiver import Receiver, running_receiver
 from prometheus_client import CollectorRegistry
 
 from genkan.config import OtlpConfig, TelemetryConfig
 from genkan.errors import ConfigError
 from genkan.telemetry.otlp import OtlpTracing
+from genkan.telemetry.span_queue import QUEUE_SPANS
 from genkan.telemetry.tracing import tracing_of
 from genkan.wire.usage import Usage
 
@@ -88,6 +94,64 @@ def test_a_collector_that_refuses_is_told_of_once(caplog: pytest.LogCaptureFixtu
         traces.close()
     assert registry.get_sample_value("genkan_trace_spans_total", {"outcome": "lost"}) == 3.0
     assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["genkan.telemetry"]
+
+
+def test_a_client_forces_only_so_many_to_be_sampled() -> None:
+    exporter, clock = InMemorySpanExporter(), HandClock()
+    config = OtlpConfig(endpoint="http://127.0.0.1:1", sample_ratio=0.0, sampled_parents_per_s=3)
+    traces = OtlpTracing(config, {}, CollectorRegistry(), exporter, clock)
+
+    def ask(n: int) -> list[bool]:
+        # By the ratio these ids would all be sampled: it looks at their last 64 bits.
+        headers = [[(b"traceparent", f"00-{1 << 64 | 1:032x}-{9:016x}-01".encode())] for _ in range(n)]
+        begun = [traces.begun("POST", PATH, each) for each in headers]
+        sent = [trace.attempt_begun("req.1", "m@up").decode() for trace in begun]
+        for trace in begun:
+            traces.ended(trace, 200, None, {})
+        return [is_sampled(each) for each in sent]
+
+    assert ask(5) == [True, True, True, False, False]
+    clock.advance(1.0)
+    assert ask(4) == [True, True, True, False]
+    traces.close()
+    assert len(exporter.get_finished_spans()) == 6
+
+
+class Stuck(SpanExporter):
+    """A collector that takes no batch to its end until it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on, self.reached = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.reached.set()
+        assert self.go_on.wait(30)
+        return SpanExportResult.SUCCESS
+
+
+def test_what_a_full_queue_drops_is_lost_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    registry, exporter = CollectorRegistry(), Stuck()
+    traces = OtlpTracing(OtlpConfig(endpoint="http://127.0.0.1:1"), {}, registry, exporter)
+
+    def ask(n: int) -> None:
+        for _ in range(n):
+            traces.ended(traces.begun("GET", "/", []), 200, None, {})
+
+    def value(outcome: str) -> float | None:
+        return registry.get_sample_value("genkan_trace_spans_total", {"outcome": outcome})
+
+    with caplog.at_level(logging.WARNING):
+        ask(512)
+        assert exporter.reached.wait(30)
+        ask(QUEUE_SPANS + 600)  # the thread may have taken a smaller batch than the first 512
+    lost = value("lost")
+    assert lost is not None
+    assert 88 <= lost <= 600
+    assert len(caplog.records) == 1
+    exporter.go_on.set()
+    traces.close()
+    assert value("sent") == 512 + QUEUE_SPANS + 600 - lost
+    assert value("lost") == lost
 
 
 def test_a_header_whose_variable_is_not_set_is_an_error() -> None:
