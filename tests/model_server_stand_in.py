@@ -114,6 +114,11 @@ class StandIn(ThreadingHTTPServer):
         self.answered = 0
         self.lock = threading.Lock()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Of a client that has gone, as gateways are that stop, nothing is to be said."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
     def cached_chars(self, salt: str, prompt: str) -> int:
         """Of the prompt's beginning, in whole blocks, as a server that caches prefixes counts; and remember it all."""
         ends = range(BLOCK_CHARS, len(prompt), BLOCK_CHARS)

@@ -9,6 +9,7 @@ import pytest
 from e2e.built_bento import build_bento
 from e2e.fault_gateway import FaultGateway, running_fault_gateway
 from e2e.live_server import LiveServer, running_server
+from e2e.watched_gateway import Watched, running_watched_gateway
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,10 @@ def bento_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     build_bento(home, tmp_path_factory.mktemp("tree"))
     return home
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Generator[Watched, None, None]:
+    """A ready gateway with two workers and keys, whose log and traces are watched."""
+    with running_watched_gateway(tmp_path_factory.mktemp("watched")) as watched:
+        yield watched

@@ -26,7 +26,7 @@ DOCKER = """#!/bin/sh
 here=$(dirname "$0")
 printf '%s\\n' "$@" >"$here/arguments"
 for context; do :; done
-cp -R "$context" "$here/context"
+cp -Rl "$context" "$here/context"
 """
 REPLAY_S = STEP_TIMEOUT_S + 120
 LOCKS = ROOT / "requirements"
@@ -111,7 +111,7 @@ def test_runs_as_a_user_that_kubernetes_sees_is_not_root(containerized: Containe
 
 def test_the_server_cannot_put_other_code_in_the_place_of_its_own(containerized: Containerized) -> None:
     [made] = [text for text in containerized.texts("RUN") if text.startswith("groupadd ")]
-    assert "--owner=root --group=1034 --mode=1775 /home/bentoml " in made
+    assert "--owner=root --group=1034 --mode=1775 /home/bentoml/ " in made
 
 
 def test_process_1_passes_signals_on(containerized: Containerized) -> None:

@@ -4,14 +4,14 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Generator
 from contextlib import suppress
 from typing import Final
 
 import pytest
-from e2e.counting_gateway import COMPLETION, PROMPT, CountingGateway, model, running_counting_gateway
+from e2e.counting_gateway import COMPLETION, PROMPT, CountingGateway
 from e2e.crowd import Talk, chat, get
 from e2e.live_server import wait_until
+from e2e.watched_gateway import Watched
 from prometheus_client.parser import text_string_to_metric_families
 
 from genkan.telemetry.tally import FLUSH_S
@@ -20,7 +20,6 @@ SOON_S: Final = 20.0
 CHAT: Final = "/v1/chat/completions"
 OK: Final = "ok@there"
 USD: Final = (2 * PROMPT + 8 * COMPLETION) / 10**6  # of an answer of it
-THREE_AN_HOUR: Final = {"limit": 3, "window_s": 3600, "algorithm": "sliding_window"}
 STRANGE: Final = 10_000
 CONNECTIONS: Final = 32
 MARK: Final = "zq9"  # in all that is made up
@@ -29,24 +28,9 @@ Counted = Counter[tuple[str, tuple[tuple[str, str], ...]]]
 NANO: Final = 10**9
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[CountingGateway, None, None]:
-    with running_counting_gateway(
-        tmp_path_factory.mktemp("metrics"),
-        server={"workers": 2, "max_lag_s": 0},  # nobody is to be refused because the machine is busy
-        models=[model("ok"), model("slow", "slow-ok"), model("broken", "500-for-ever")],
-        routes=[
-            {"alias": "plain", "chain": ["ok"], "cache": {"exact": "off"}},
-            {"alias": "kept", "chain": ["ok"], "cache": {"exact": "on"}},
-            {"alias": "falls", "chain": ["broken", "ok"], "retry": {"max_retries": 0}, "cache": {"exact": "off"}},
-            {"alias": "slowly", "chain": ["slow"], "cache": {"exact": "off"}},
-        ],
-        tenants=[
-            {"name": "small", "limits": {"requests": {"limit": 3, "window_s": 3600, "algorithm": "sliding_window"}}}
-        ],
-        prices={"models": [{"model": "ok", "input": 2, "output": 8}]},
-    ) as gateway:
-        yield gateway
+@pytest.fixture
+def gateway(watched: Watched) -> CountingGateway:
+    return watched.gateway
 
 
 def counted(text: str) -> Counted:
@@ -110,7 +94,7 @@ class Expected:
 
 
 #: Known to the server alone: how much was delivered before it saw that the client had left, and what it stores.
-UNKNOWN: Final = {"genkan_cache_stored_bytes_sum", "genkan_loop_lag_seconds_count"}
+UNKNOWN: Final = {"genkan_cache_stored_bytes_sum", "genkan_loop_lag_seconds_count", "genkan_trace_spans_total"}
 LEFT: Final = ("deployment", "slow@there")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from e2e.live_server import LiveServer, wait_until
+from e2e.live_server import READY_S, LiveServer, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 STAND_IN = Path(__file__).parents[1] / "model_server_stand_in.py"
@@ -96,15 +96,21 @@ class Served:
         made = self.http.post("/admin/keys", headers=headers, json={"tenant": tenant, **wanted})
         return str(made.raise_for_status().json()["key"])
 
-    def replica(self, system: str) -> str | None:
+    def replica(self, system: str) -> str:
         """Which of the two answers in a conversation that begins so."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": "?"}]
         answer = self.http.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
-        return answer.headers.get("x-genkan-upstream")
+        return str(answer.headers.get("x-genkan-upstream"))
 
     def both_asked(self) -> bool:
         found = {self.replica(f"You are number {number}.") for number in range(24)}
         return found == {"vllm-0", "vllm-1"}  # of one only: once in 8 million times
+
+    def is_alive(self) -> bool:
+        try:
+            return self.http.get("/livez").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def up(self) -> dict[str, float]:
         """``genkan_model_server_up`` by upstream."""
@@ -132,7 +138,8 @@ def starting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None
     (served.folder / "slow").touch()
     try:
         served.server.start()
-        wait_until(lambda: all(served.report(port) for port in served.ports), 90, "both are started")
+        wait_until(lambda: all(served.report(port) for port in served.ports), READY_S, "both are started")
+        wait_until(served.is_alive, READY_S, "the gateway is up")
         yield served
     finally:
         served.close()
@@ -150,7 +157,7 @@ def served(starting: Served) -> Served:
 
 
 def test_while_they_start_the_gateway_is_up_and_says_when_to_come_back(starting: Served) -> None:
-    assert starting.http.get("/livez").status_code == 200
+    assert starting.is_alive()
     assert starting.http.get("/readyz").status_code == 503
     answer = starting.chat()
     assert answer.status_code == 503

@@ -1,83 +1,19 @@
 """Logs and traces of two workers of a real server: what they say of a request, and what never shows anywhere."""
 
-import json
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from e2e.counting_gateway import COMPLETION, PROMPT, CountingGateway, model, running_counting_gateway
+from e2e.counting_gateway import COMPLETION, PROMPT
 from e2e.crowd import Reply, chat, get
 from e2e.live_server import wait_until
-from otlp_receiver import ReceivedSpan, Receiver, running_receiver
+from e2e.watched_gateway import COLLECTORS_KEY, Watched
 
 SOON_S: Final = 20.0
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 PARENT: Final = "b7ad6b7169203331"
 #: In prompts, in a key that is wrong, and in the collector's header.
 SECRET: Final = "canary-5d8f2a6c9b3e"
-COLLECTORS_KEY: Final = f"collector-{SECRET}"
 SERVER, CLIENT = 2, 3
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A gateway and the collector that its spans go to."""
-
-    gateway: CountingGateway
-    receiver: Receiver
-
-    def line(self, request_id: str) -> dict[str, Any]:
-        """A request's line in the log."""
-        found: list[dict[str, Any]] = []
-
-        def is_there() -> bool:
-            lines = self.gateway.server.log.splitlines()
-            found.extend(json.loads(line) for line in lines if line.startswith("{") and f'"id":"{request_id}"' in line)
-            return bool(found)
-
-        wait_until(is_there, SOON_S, "the line is written")
-        return found[0]
-
-    def spans(self, trace: str, n: int) -> list[ReceivedSpan]:
-        """The ``n`` spans of a trace, the request's first."""
-
-        def of_trace() -> list[ReceivedSpan]:
-            return sorted((span for span in self.receiver.spans if span.trace == trace), key=lambda span: span.kind)
-
-        wait_until(lambda: len(of_trace()) >= n, SOON_S, "the spans have come")
-        return of_trace()
-
-
-@pytest.fixture(scope="module")
-def watched(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
-) -> Generator[Watched, None, None]:
-    monkeypatch_module.setenv("COLLECTORS_KEY", COLLECTORS_KEY)
-    with running_receiver() as receiver:
-        otlp = {
-            "endpoint": f"http://127.0.0.1:{receiver.port}",
-            "headers_env": {"authorization": "COLLECTORS_KEY"},
-            "timeout_s": 2.0,
-        }
-        with running_counting_gateway(
-            tmp_path_factory.mktemp("telemetry"),
-            server={"workers": 2, "max_lag_s": 0},
-            telemetry={"log_level": "debug", "otlp": otlp},
-            models=[model("ok"), model("broken", "500-for-ever")],
-            routes=[
-                {"alias": "falls", "chain": ["broken", "ok"], "retry": {"max_retries": 0}},
-                {"alias": "open", "chain": ["ok"], "log_content": "redacted"},
-            ],
-            prices={"models": [{"model": "ok", "input": 2, "output": 8}]},
-        ) as gateway:
-            yield Watched(gateway, receiver)
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module() -> Generator[pytest.MonkeyPatch, None, None]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
 
 
 def traced(request: bytes) -> bytes:
@@ -109,8 +45,8 @@ def test_a_request_is_one_span_and_its_attempts_are_within_it(watched: Watched) 
     assert (failed.name, failed.failed, failed.attributes["error.type"]) == ("chat broken", True, "upstream_error")
     assert (good.failed, good.attributes["gen_ai.provider.name"]) == (False, "there")
     assert good.attributes["gen_ai.usage.output_tokens"] == COMPLETION
-    sent = [one["headers"]["traceparent"] for name in ("500-for-ever", "ok") for one in gateway.upstream.attempts(name)]
-    assert sent[-2:] == [f"00-{TRACE}-{span.id}-01" for span in (failed, good)]
+    sent = [gateway.upstream.attempts(name)[-1]["headers"]["traceparent"] for name in ("500-for-ever", "ok")]
+    assert sent == [f"00-{TRACE}-{span.id}-01" for span in (failed, good)]
     assert watched.receiver.services == {"genkan"}
     assert watched.receiver.headers[0]["authorization"] == COLLECTORS_KEY
     assert watched.line(request_id(reply))["trace_id"] == TRACE
@@ -147,7 +83,7 @@ def test_no_secret_shows_anywhere(watched: Watched) -> None:
     key = gateway.key().secret
     prompt = [{"role": "user", "content": f"my secret is {SECRET}"}]
     replies = [
-        gateway.ask(request)
+        gateway.ask(traced(request))
         for request in (
             chat(key, "ok", messages=prompt),
             chat(key, "ok", messages=prompt, stream=True),
@@ -185,13 +121,13 @@ def test_a_collector_that_is_down_delays_nobody_and_is_told_of_once(watched: Wat
     try:
         key = gateway.key().secret
         for _ in range(5):
-            replies = gateway.race([chat(key, "ok")] * 20)
+            replies = gateway.race([traced(chat(key, "ok"))] * 20)
             assert {reply.status for reply in replies} == {200}
         wait_until(
             lambda: gateway.metrics().value("trace_spans_total", outcome="lost") >= 100, SOON_S, "spans are lost"
         )
-        complaints = [line for line in gateway.server.log.splitlines() if "spans are lost" in line]
-        assert 1 <= len(complaints) <= 2  # one a worker
+        wait_until(lambda: "spans are lost" in gateway.server.log, SOON_S, "the log says so")
+        assert gateway.server.log.count("spans are lost") <= 2  # one a worker
         assert "opentelemetry" not in gateway.server.log.lower()
     finally:
         receiver.status = 200

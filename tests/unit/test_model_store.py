@@ -110,5 +110,12 @@ def test_what_no_model_can_be_called_is_left_to_whoever_looks_for_it(package: st
     assert environ == {FOLDERS_VARIABLE: ""}
 
 
+def test_folders_that_were_named_go_before_the_store(machine: Machine) -> None:
+    machine.install(b"GGUF")
+    machine.import_new()
+    machine.uninstall()
+    assert machine.folders(GENKAN_MODELS="/models").startswith("/models:")
+
+
 def test_an_empty_store_adds_nothing_to_the_folders_that_were_named(machine: Machine) -> None:
     assert machine.folders(GENKAN_MODELS="/models") == "/models"

@@ -15,7 +15,7 @@ from typing import Final
 
 from uvicorn import Server
 
-MOST_ALONE: Final = 256  # connections a turn
+MOST_ALONE: Final = 64  # connections a turn, which take 4 ms of it
 MOST_SHARED: Final = 16  # where other workers listen too, and shall have their share
 
 _uvicorns_startup, _uvicorns_shutdown = Server.startup, Server.shutdown

@@ -10,6 +10,7 @@ The connection stays as it is, and the body of what was refused is read past by 
 Source: uvicorn 0.54, `HttpToolsProtocol`; RFC 9112, section 9.6.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from genkan.gateway.overload import ServerOverloaded
 from genkan.server.shedding import Shedding
 from genkan.wire.error_body import error_body
 
-#: How long the body of what was refused may take to come.
+#: How long the body of what was refused may take to come; up to twice as long, as it is looked at once in that time.
 BODY_S: Final = 30.0
 
 
@@ -31,14 +32,16 @@ class _Refused:
     closed one have the kernel reset it, and the client loses the answer with it.
     """
 
-    __slots__ = ("_keeps", "_limit")
+    __slots__ = ("_awaited", "_keeps", "protocol")
 
     response_complete = True
     disconnected = False
 
-    def __init__(self, protocol: HttpToolsProtocol, *, keeps: bool) -> None:
+    def __init__(self, protocol: HttpToolsProtocol, awaited: "_Awaited", *, keeps: bool) -> None:
+        self.protocol = protocol
         self._keeps = keeps
-        self._limit = protocol.loop.call_later(BODY_S, protocol.transport.close)
+        self._awaited = awaited
+        awaited.add(self)
 
     @property
     def message_event(self) -> "_Refused":
@@ -46,14 +49,47 @@ class _Refused:
         return self
 
     def set(self) -> None:
-        self._limit.cancel()
+        self._awaited.discard(self)
 
-    def body_has_ended(self, protocol: HttpToolsProtocol) -> None:
-        self._limit.cancel()
+    def body_has_ended(self) -> None:
+        self._awaited.discard(self)
         if self._keeps:
-            protocol.on_response_complete()
+            self.protocol.on_response_complete()
         else:
-            protocol.transport.close()
+            self.protocol.transport.close()
+
+
+class _Awaited:
+    """What was refused and whose body has not ended: nearly always for no longer than it takes to read the request.
+
+    So there is no timer for each, but one for all that closes the connections of those that it sees a second time.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[_Refused] = set()
+        self._seen: set[_Refused] = set()
+        self._looks = False
+
+    def add(self, refused: _Refused) -> None:
+        self._new.add(refused)
+        if not self._looks:
+            self._looks = True
+            self._look_later(refused.protocol.loop)
+
+    def discard(self, refused: _Refused) -> None:
+        self._new.discard(refused)
+        self._seen.discard(refused)
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(BODY_S, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        late, self._seen, self._new = self._seen, self._new, set()
+        for refused in late:
+            refused.protocol.transport.close()
+        self._looks = bool(self._seen)
+        if self._looks:
+            self._look_later(loop)
 
 
 _BODY: Final = error_body(ServerOverloaded())
@@ -72,7 +108,7 @@ def install(shedding: Shedding) -> None:
 
 def on_headers_complete(shedding: Shedding) -> Callable[[HttpToolsProtocol], None]:
     """uvicorn's method of that name, but for what is refused."""
-    uvicorns, overload = HttpToolsProtocol.on_headers_complete, shedding.overload
+    uvicorns, overload, awaited = HttpToolsProtocol.on_headers_complete, shedding.overload, _Awaited()
 
     def complete(self: HttpToolsProtocol) -> None:
         if overload.sheds:
@@ -80,7 +116,7 @@ def on_headers_complete(shedding: Shedding) -> Callable[[HttpToolsProtocol], Non
                 return
             self._unset_keepalive_if_required()  # set by a refusal in the same piece of data
             if _may_be_refused(self) and shedding.refuses(self.url):
-                shedding.refused(self.url, _refuse(self))
+                shedding.refused(self.url, _refuse(self, awaited))
                 return
         uvicorns(self)
 
@@ -94,7 +130,7 @@ def on_message_complete() -> Callable[[HttpToolsProtocol], None]:
     def complete(self: HttpToolsProtocol) -> None:
         cycle: Any = self.cycle
         if type(cycle) is _Refused:
-            cycle.body_has_ended(self)
+            cycle.body_has_ended()
         else:
             uvicorns(self)
 
@@ -112,7 +148,7 @@ def _may_be_refused(protocol: HttpToolsProtocol) -> bool:
     )
 
 
-def _refuse(protocol: HttpToolsProtocol) -> str:
+def _refuse(protocol: HttpToolsProtocol, awaited: _Awaited) -> str:
     """The id under which it was refused."""
     parser, request_id = protocol.parser, new_request_id()
     # A client that waits to be told to go on will not send its body now, so what comes next could not be told from it.
@@ -125,7 +161,7 @@ def _refuse(protocol: HttpToolsProtocol) -> str:
         else:
             parts += (name, b": ", value, b"\r\n")
     parts += (_HEAD, request_id.encode(), b"\r\n\r\n" if keeps else b"\r\nconnection: close\r\n\r\n", _BODY)
-    refused: Any = _Refused(protocol, keeps=keeps)
+    refused: Any = _Refused(protocol, awaited, keeps=keeps)
     protocol.cycle = refused
     protocol.transport.write(b"".join(parts))
     if waits:

@@ -137,8 +137,17 @@ class Counting(ScriptedResponder):
         ),
         ({"prompt_tokens": "3", "completion_tokens": [9], "total_tokens": True, "prompt_tokens_details": [1]}, {}),
         ({"completion_tokens": 2, "note": "x" * 1000, "x": {"y": {}}}, {"completion_tokens": 2}),
+        (
+            {
+                "prompt_tokens": 2**63,
+                "completion_tokens": -1,
+                "total_tokens": 9,
+                "prompt_tokens_details": {"cached_tokens": -2},
+            },
+            {"total_tokens": 9},
+        ),
     ],
-    ids=["none", "one missing", "usual", "of other types", "with more beside it"],
+    ids=["none", "one missing", "usual", "of other types", "with more beside it", "no counts"],
 )
 async def test_the_log_gets_counts_and_nothing_else_of_an_upstreams_usage(
     usage: dict[str, object] | None, logged: dict[str, int] | None

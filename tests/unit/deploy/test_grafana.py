@@ -103,6 +103,12 @@ def test_every_sum_is_by_labels_that_there_are(query: str) -> None:
             assert labels <= SERIES[selector.name] | TARGET_LABELS, (selector.name, labels)
 
 
+def test_the_scalers_metric_is_found_before_the_first_request() -> None:
+    """What is counted by path is not there before."""
+    found_by, asked = (parsed(query) for query in adapter_queries())
+    assert found_by.name in {selector.name for selector in selectors(asked)}
+
+
 def test_a_query_for_a_metric_that_is_gone_would_be_found() -> None:
     (selector,) = selectors(parsed("sum(rate(genkan_gone_total[5m])) > 1"))
     assert selector.name not in SERIES

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from loop_model import LoopModel
 
-from genkan.gateway.overload import CALM_PLACES, CALM_S, STANDING_S, Overload
+from genkan.gateway.overload import CALM_PLACES, CALM_S, KEPT_SHARE, STANDING_S, Overload
 
 BOUND_S = 0.025
+KEPT_S = KEPT_SHARE * BOUND_S
 LOOK_S = 0.01
 STREAM = {"turns_s": (120e-6, 110e-6, *[40e-6] * 20), "waits_s": (0.0005, *[0.001] * 20)}
 
@@ -55,7 +56,7 @@ def test_one_turn_however_long_is_none(overload: Overload) -> None:
 def test_one_comes_in_for_one_that_ends(overload: Overload) -> None:
     now_s = overloaded(overload)
     assert not overload.admits()
-    overload.looked(now_s, BOUND_S)
+    overload.looked(now_s, KEPT_S)
     for _ in range(3):
         overload.ended()
     assert [overload.admits() for _ in range(4)] == [True, True, True, False]
@@ -64,7 +65,7 @@ def test_one_comes_in_for_one_that_ends(overload: Overload) -> None:
 @pytest.mark.parametrize(("lag", "admitted"), [(2.0, 0), (1.75, 2), (1.25, 7), (1.0, 10), (0.75, 12)])
 def test_more_or_fewer_by_the_lag(overload: Overload, lag: float, admitted: int) -> None:
     now_s = overloaded(overload)
-    overload.looked(now_s, lag * BOUND_S)
+    overload.looked(now_s, lag * KEPT_S)
     for _ in range(10):
         overload.ended()
     assert sum(overload.admits() for _ in range(100)) == admitted
@@ -73,11 +74,11 @@ def test_more_or_fewer_by_the_lag(overload: Overload, lag: float, admitted: int)
 def test_places_nobody_took_do_not_gather(overload: Overload) -> None:
     now_s = overloaded(overload)
     for _ in range(10):
-        overload.looked(now_s, BOUND_S)
+        overload.looked(now_s, KEPT_S)
         for _ in range(10):
             overload.ended()
         now_s += LOOK_S
-    overload.looked(now_s, BOUND_S)
+    overload.looked(now_s, KEPT_S)
     assert sum(overload.admits() for _ in range(100)) == 10
 
 
@@ -126,6 +127,12 @@ def test_asked_too_much_it_answers_nearly_all_it_can(times: float, shape: dict[s
     assert len(load.answered_s) >= 0.9 * 6.0 * model.capacity
     assert np.percentile(load.refused_s, 99) <= 0.05
     assert len(load.answered_s) + len(load.refused_s) + load.most_under_way >= times * 6.0 * model.capacity * 0.99
+
+
+def test_while_some_are_refused_answers_take_no_longer_than_they_must() -> None:
+    model = LoopModel(Overload(BOUND_S))
+    load = model.run(2 * model.capacity, 6.0)
+    assert np.percentile(load.answered_s, 50) <= (len(model.turns_s) + 3) * KEPT_S
 
 
 @pytest.mark.parametrize("times", [0.5, 0.95])

@@ -23,7 +23,7 @@ def answering(status: int) -> Generator[dict[str, str], None, None]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield {"BENTOML_PORT": str(server.server_port)}

@@ -6,7 +6,7 @@ import pytest
 from log_pipe import Pipe
 
 from genkan.config import TelemetryConfig
-from genkan.gateway.overload import CALM_S, STANDING_S, Overload
+from genkan.gateway.overload import CALM_S, KEPT_SHARE, STANDING_S, Overload
 from genkan.server.shedding import Shedding
 from genkan.telemetry.access_log import AccessLog
 
@@ -58,7 +58,7 @@ def test_nothing_else_is(shedding: Shedding, told: Told, target: bytes) -> None:
 
 
 def test_an_answer_makes_room_for_a_request(shedding: Shedding) -> None:
-    shedding.looked(1.0, 0.02, 0.02)
+    shedding.looked(1.0, 0.02, KEPT_SHARE * 0.02)
     shedding.finished("/v1/models", 200, 0.1)
     assert shedding.refuses(CHAT.encode())
     shedding.finished(CHAT, 200, 0.1)

@@ -86,7 +86,7 @@ def test_what_an_exception_says_is_redacted_and_cut_and_forges_no_line(
         try:
             raise KeyError("call 010-1234-5678")
         except KeyError as error:
-            raise ValueError("mail jane@mail.example \x1b[2J" + "x" * 5000) from error
+            raise ValueError("mail jane@mail.example \x1b[2J " + "x" * 5000) from error
     except ValueError:
         logging.getLogger("genkan.x").exception("outer")
     output = written(capfd)
