@@ -51,6 +51,23 @@ class AccessLog:
         self._head["time"] = self._time(time.time())
         self._writer.add(json_line({**self._head, "message": f"{method} {path}", **fields}))
 
+    def alike(self, method: str, path: str, fields: Mapping[str, object]) -> Callable[[str], None]:
+        """What notes a request, given its id, of many that have all else in common. Cost: 1 µs.
+
+        The line is as `request` would make it, with the id first.
+        """
+        if not self.is_on or self._is_text:
+            return lambda request_id: self.request(method, path, {"id": request_id, **fields})
+        head = json_line({**self._head, "time": "", "message": f"{method} {path}", "id": ""})
+        until_time, until_id = b'{"time":"', head.removeprefix(b'{"time":"').removesuffix(b'"}\n')
+        rest = b'",' + json_line(fields).removeprefix(b"{")
+
+        def note(request_id: str) -> None:
+            now = self._time(time.time()).encode()
+            self._writer.add(b"".join((until_time, now, until_id, request_id.encode(), rest)))
+
+        return note
+
     def close(self) -> None:
         """Write what still waits, for at most two seconds."""
         self._writer.close()

@@ -77,6 +77,19 @@ def logger_as_before() -> Generator[None, None, None]:
 
 
 @pytest.mark.usefixtures("logger_as_before")
+def test_lines_that_differ_by_their_ids_are_as_all_others(pipe: Pipe) -> None:
+    log = AccessLog(JSON, write=pipe.write)
+    fields = {"status": 503, "error": "é"}
+    note = log.alike("POST", "/v1/é", fields)
+    note("req_1")
+    note("req_2")
+    log.request("POST", "/v1/é", {"id": "req_2", **fields})
+    log.close()
+    first, second, other = ({**line, "time": ""} for line in pipe.lines)
+    assert second == other == {**first, "id": "req_2"}
+    assert all(str(line["time"]).endswith("+00:00") for line in pipe.lines)
+
+
 def test_people_get_lines_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     config = TelemetryConfig(log_format="text")
     configure(config)
