@@ -11,8 +11,9 @@ CONFIG ?= configs/local.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements
-# Two cores are used by two halves of the tests; whatever is new is in the other one.
-COMPUTING_TESTS := tests/property tests/unit
+# Two cores are used by two halves of the tests, about as long as each other; whatever is new is in the other one.
+BESIDE := bench bento container container_crash drain k6 model_servers rolling
+TESTS_BESIDE := tests/property tests/unit $(BESIDE:%=tests/e2e/test_%.py)
 # The CUDA build of torch is large; a machine without a GPU does without it.
 TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -49,15 +50,15 @@ serve: setup ## serve on HOST:PORT with CONFIG (127.0.0.1:3000, configs/local.ya
 	GENKAN_CONFIG=$(CONFIG) exec $(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
 .PHONY: test
-test: $(VENV)/.tests ## run every test, those that only compute beside those that mostly wait
+test: $(VENV)/.tests ## run every test, in two halves side by side
 	@set -m # else what runs beside would ignore SIGINT, and hand that on to processes that tests start
 	log=$$(mktemp)
-	$(BIN)/python -m pytest -p no:cacheprovider $(COMPUTING_TESTS) >"$$log" 2>&1 &
+	$(BIN)/python -m pytest -p no:cacheprovider $(TESTS_BESIDE) >"$$log" 2>&1 &
 	beside=$$!
 	set +m
 	trap 'kill -- -$$beside 2>/dev/null || true; rm -f "$$log"' EXIT
 	failed=0
-	$(BIN)/python -m pytest $(COMPUTING_TESTS:%=--ignore=%) || failed=$$?
+	$(BIN)/python -m pytest $(TESTS_BESIDE:%=--ignore=%) || failed=$$?
 	wait $$beside || failed=$$?
 	cat "$$log"
 	exit $$failed
