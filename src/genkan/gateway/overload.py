@@ -6,8 +6,8 @@ from genkan.errors import RequestError
 
 STANDING_S: Final = 0.1  # a lag that lasts shorter is a burst, which is worked off
 CALM_S: Final = 0.5
-KEPT_SHARE: Final = 0.2  # of the lag that is allowed: where it is kept once it has been exceeded
-CALM_SHARE: Final = 0.1  # of it: below what is kept, or an end and a beginning would follow each other
+KEPT_SHARE: Final = 0.4  # of the lag that is allowed: where it is kept once it has been exceeded
+CALM_SHARE: Final = 0.2  # of it: below what is kept, or an end and a beginning would follow each other
 MOST_MORE: Final = 1.5  # requests let in for one that has ended
 CALM_PLACES: Final = 32  # from one look to the next, where the lag is that small
 
@@ -29,9 +29,9 @@ class Overload:
 
     Two ideas of network queues. A lag is overload only where it *stands*: above the bound at every look for a tenth of
     a second (CoDel, RFC 8289). From then on what is let in is *clocked by what ends* (Jacobson 1988): one request for
-    one while the lag is 0.2 of the bound, somewhat more below that, fewer above it, none at 0.4. So the work under way
+    one while the lag is 0.4 of the bound, somewhat more below that, fewer above it, none at 0.8. So the work under way
     neither grows nor runs dry, and how much too much is asked for plays no part. It is over when for half a second the
-    lag has been below a tenth of the bound, or below the bound while nobody had to be refused.
+    lag has been below a fifth of the bound, or below the bound while nobody had to be refused.
 
     What is kept is less than what is allowed, for a crowd whose turns take 20 ms is served as quickly as can be, and to
     refuse some of it would help nobody. But where some are refused anyhow, answers cost less when fewer are under way,

@@ -34,7 +34,7 @@ _log = logging.getLogger("genkan.server.front")
 _METRICS_PATH = "/metrics"
 _PR_SET_PDEATHSIG = 1
 _PARENT_VARIABLE = "GENKAN_SERVER_PID"
-_YOUNG_OBJECTS = 10_000
+_YOUNG_OBJECTS = 50_000  # more than 300 requests under way are made of: they live on, so to look at them is in vain
 
 
 class Front:
