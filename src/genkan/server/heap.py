@@ -31,7 +31,7 @@ class HeapTrim:
     """Hears a LoopWatch, and looks at the heap every 10 s.
 
     It has free memory given back once 16 MiB have become free since the last time. Cost: a comparison a call, 0.1 ms a
-    look, and some 10 ms to give back 50 MB.
+    look, and 20 to 30 ms to give back 50 MB.
     """
 
     def __init__(self, heap: Heap) -> None:
