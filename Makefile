@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements
 # Two cores are used by two halves of the tests, about as long as each other; whatever is new is in the other one.
-BESIDE := bench bento container container_crash drain k6 model_servers rolling
+BESIDE := bench container container_crash k6 model_servers rolling
 TESTS_BESIDE := tests/property tests/unit $(BESIDE:%=tests/e2e/test_%.py)
 # The CUDA build of torch is large; a machine without a GPU does without it.
 TORCH ?= $(if $(shell command -v nvidia-smi),cuda,cpu)

@@ -240,9 +240,10 @@ def _wrong_options() -> Iterator[Malformed]:
     yield wrong_chat("format", response_format={"type": "xml"}, param="response_format.type")
     named = {"type": "json_schema", "json_schema": {"name": "no spaces", "schema": {}}}
     yield wrong_chat("format's name", response_format=named, param="response_format.json_schema.name")
-    for body in ({"logprobs": 20, "n": 8, "max_tokens": 1000}, {"best_of": 2}):
-        option = next(iter(body))
-        yield wrong_request(f"text, too much: {option}", {**GOOD_TEXT, **body}, path=TEXT, param=option)
+    too_much = {**GOOD_TEXT, "logprobs": 20, "n": 8, "max_tokens": 1000}
+    yield wrong_request("text, too much: logprobs", too_much, path=TEXT, param="logprobs")
+    best = {**GOOD_TEXT, "best_of": 2}
+    yield wrong_request("text, best of more", best, path=TEXT, param="best_of", code="unsupported_parameter")
 
 
 def _unsupported_options() -> Iterator[Malformed]:
