@@ -54,13 +54,19 @@ def test_has_the_version_that_was_asked_for(facts: dict[str, object]) -> None:
 
 def test_make_passes_the_version_on_and_imports_the_models_first() -> None:
     done = subprocess.run(
-        ["make", "--dry-run", "bento", f"VERSION={VERSION}"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "bento", f"VERSION={VERSION}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert re.search(rf"genkan models import .*bentoml build --version {VERSION}$", done.stdout.strip(), flags=re.S)
 
 
 def test_make_calls_the_image_what_compose_and_kubernetes_ask_for() -> None:
-    done = subprocess.run(["make", "--dry-run", "image"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "image"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert "--image-tag genkan:latest " in done.stdout
     assert "${GENKAN_IMAGE:-genkan:latest}" in (ROOT / "deploy" / "compose.yaml").read_text()
     [image] = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "kustomization.yaml").read_text())["images"]

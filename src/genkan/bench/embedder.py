@@ -6,7 +6,6 @@ do. Prints a table and, as its last line, one JSON object.
 
 import argparse
 import asyncio
-import http.client
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ from statistics import median
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from genkan.bench.server_process import ROOT, Command, ServerProcess, interruptible, rss_bytes, running
+from genkan.bench.server_process import ROOT, Command, ServerProcess, interruptible, metrics_text, rss_bytes, running
 from genkan.bench.timing import percentile
 from genkan.config import EmbedderConfig
 from genkan.errors import RequestError
@@ -156,13 +155,9 @@ async def _call(client: EmbedderClient, text: str) -> float:
 
 def _batches(server: ServerProcess) -> tuple[float, float]:
     """How many batches BentoML has made so far, and the requests in them."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    samples = [
+        sample for family in text_string_to_metric_families(metrics_text(server.port)) for sample in family.samples
+    ]
     totals = [sum(each.value for each in samples if each.name == _BATCHES + end) for end in ("_count", "_sum")]
     return totals[0], totals[1]
 

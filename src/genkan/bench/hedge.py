@@ -4,11 +4,10 @@ Two routes of one server lead to the same two replicas, of which one request in 
 hedges. They take turns, and both are asked the same numbers.
 """
 
-import http.client
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +21,7 @@ from genkan.bench.cores import divide, pinned
 from genkan.bench.http_answer import WrongAnswer
 from genkan.bench.http_load import Call, Measured, connected
 from genkan.bench.rounds import Arm, Rounds, interleaved
-from genkan.bench.server_process import Command, ServerFailed, ServerProcess, interruptible, running
+from genkan.bench.server_process import Command, ServerFailed, ServerProcess, interruptible, metrics_text, running
 from genkan.bench.timing import percentile
 
 RouteName = Literal["default", "hedging"]  # names of one length, so that requests can be told apart by them alone
@@ -84,9 +83,7 @@ class Gateway:
 
     def _attempts(self) -> float:
         """Made so far, all routes together."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)) as connection:
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
+        text = metrics_text(self.server.port)
         lines = (line for line in text.splitlines() if line.startswith("genkan_attempts_total{"))
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 

@@ -3,7 +3,6 @@
 import asyncio
 import resource
 import time
-import urllib.request
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -16,7 +15,7 @@ from genkan.bench.bars import Bar, Soaked
 from genkan.bench.chat_traffic import EVENTS, Requests
 from genkan.bench.cores import Cores
 from genkan.bench.http_load import Call, Client, Measured
-from genkan.bench.server_process import ServerProcess, rss_bytes
+from genkan.bench.server_process import ServerProcess, metrics_text, rss_bytes
 from genkan.bench.slow_upstream import AT_THE_END
 from genkan.bench.soaked_gateway import Upstream, serving_behind
 
@@ -89,16 +88,10 @@ async def _hold(server: ServerProcess, streams: int, event_s: float) -> dict[str
 
 async def _lag(port: int) -> Buckets:
     """The histogram of all looks so far, of all workers together: there is one."""
-    text = await asyncio.to_thread(_metrics, port)
+    text = await asyncio.to_thread(metrics_text, port)
     lines = "".join(line for line in text.splitlines(keepends=True) if _LAG in line)
     samples = chain.from_iterable(family.samples for family in text_string_to_metric_families(lines))
     return {float(sample.labels["le"]): sample.value for sample in samples if sample.name == f"{_LAG}_bucket"}
-
-
-def _metrics(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        text: str = answer.read().decode()
-        return text
 
 
 def _difference(later: Buckets, earlier: Buckets) -> Buckets:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ STOP_S = 15.0
 LOG_TAIL = 3_000  # characters
 
 _POLL_S = 0.05
+_METRICS_S = 30.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -160,6 +161,13 @@ def interruptible() -> Iterator[None]:
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process. Raises OSError when it is gone."""
     return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+
+
+def metrics_text(port: int) -> str:
+    """What the genkan on this machine shows on ``/metrics``. Raises OSError."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_METRICS_S)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
 
 
 def _answered(port: int, request: bytes) -> bool:
