@@ -48,9 +48,8 @@ async def _hold(server: ServerProcess, streams: int, event_s: float) -> dict[str
     request = Requests(server.port, stream=True)
     measured = Measured()
     calls = [Call(request(number), number, traffic.check_stream) for number in range(1, streams + 1)]
-    worker = server.worker()
     began_s = time.perf_counter()
-    before_mb = rss_bytes(worker) / 1e6
+    before = {pid: rss_bytes(pid) for pid in server.processes()}
     clients: list[Client] = []
     ends = []
     for call in calls:
@@ -65,7 +64,8 @@ async def _hold(server: ServerProcess, streams: int, event_s: float) -> dict[str
     cpu_s = server.cpu_s()
     await asyncio.sleep(held_s)
     held, cpu_s = await _lag(server.port), server.cpu_s() - cpu_s
-    held_mb, still = rss_bytes(worker) / 1e6, streams - measured.ended
+    worker, still = server.worker(), streams - measured.ended  # by now it has worked most, and not at the start
+    before_mb, held_mb = before[worker] / 1e6, rss_bytes(worker) / 1e6
     await asyncio.wait(ends)
     for client in clients:
         client.close()
